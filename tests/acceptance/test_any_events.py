@@ -1,4 +1,4 @@
-"""Whole events with anything in them: each has an answer, and leaves nobody who waits for nothing.
+"""Random whole events: each has an answer, and leaves no tenant or run that waits without end.
 
 `SOAK=20` sends 20 times as many.
 """
@@ -29,10 +29,10 @@ _EVENTS = 80 * int(os.environ.get("SOAK", "1"))
 _TENANTS = ("t-1", "t-2", "t-3")
 _LONGEST_PAUSE_S = 301
 _ANSWERS = {200, 400, 413, 415, 422, 503}
-#: Tier names by what is in the catalog, and what isn't.
+#: Names of tiers, in the catalog and not.
 _TIERS = ("FULL", "GOLD", "", None)
 
-#: What may stand in place of any value, or under a name that nobody has asked for.
+#: Values that replace any value, or are added under an unexpected name.
 ODD: tuple[Any, ...] = (
     None,
     True,
@@ -61,7 +61,7 @@ ODD: tuple[Any, ...] = (
     {"type": "SECRETS_MANAGER", "value": "orchestrator/x"},
     {"type": "X", "data": {}},
 )
-#: Names that something is read by.
+#: Names of fields that the service reads.
 NAMES = (
     "tenant tenantId TENANT_ID tier plan planConfig subscription context secret operationId "
     "ORCHESTRATOR_RUN_ID CODEBUILD_BUILD_ID endedJob resources appPlaneUrl builderConfig id time "
@@ -71,7 +71,7 @@ NAMES = (
 
 @attrs.frozen
 class Senders:
-    """Everybody who may send something, by one dice."""
+    """All kinds of senders, whose choices come from one random generator."""
 
     chance: random.Random
     codebuild: CodeBuildStandIn
@@ -106,11 +106,13 @@ class Senders:
     def outcome(self) -> Any:
         kind = self.chance.choice(["PROVISIONING", "DEPROVISIONING", "DEPLOYMENT", "CLEAN_UP"])
         how = self.chance.choice(["SUCCESS", "FAILURE"])
-        told: dict[str, Any] = {"tenantId": self.chance.choice(_TENANTS)}
+        self_report: dict[str, Any] = {"tenantId": self.chance.choice(_TENANTS)}
         if (build := self.build()) and self.chance.random() < 0.7:
-            told |= {one["name"]: one["value"] for one in build.overrides}
-            told["CODEBUILD_BUILD_ID"] = build.id
-        return envelope(f"TENANT_{kind}_{how}", told, event_id=f"o-{self.chance.randrange(1000)}")
+            self_report |= {one["name"]: one["value"] for one in build.overrides}
+            self_report["CODEBUILD_BUILD_ID"] = build.id
+        return envelope(
+            f"TENANT_{kind}_{how}", self_report, event_id=f"o-{self.chance.randrange(1000)}"
+        )
 
     def state_change(self) -> Any:
         build = self.build()
@@ -166,7 +168,8 @@ async def test_any_event_has_an_answer_and_an_end(
     capsys: pytest.CaptureFixture[str],
     seed: int,
 ) -> None:
-    """No 500, no traceback; once all jobs are over nothing is due, and no tenant is held."""
+    """No event causes a 500 or a traceback; once all jobs are over nothing is due, and no tenant is
+    held."""
     ledger = InMemoryLedger()
     service = await start_service(with_full_tier(settings), ledger=ledger)
     senders = Senders(random.Random(seed), codebuild)  # noqa: S311 - no secret
@@ -208,7 +211,7 @@ def kept(ledger: InMemoryLedger, kind: type[Any]) -> list[Any]:
 
 
 def is_stuck(tenant: TenantRecord, ledger: InMemoryLedger) -> bool:
-    """It is held by an operation that nothing will ever look after."""
+    """The tenant is held by an operation that no due item will resume."""
     if tenant.operation_id is None:
         return False
     operations = {one.operation_id: one for one in kept(ledger, OperationRecord)}

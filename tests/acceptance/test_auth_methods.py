@@ -1,4 +1,4 @@
-"""Whom each authentication method recognizes, over HTTP and as a Lambda function."""
+"""The senders that each authentication method recognizes, over HTTP and as a Lambda function."""
 
 import base64
 import hashlib
@@ -39,7 +39,7 @@ from tests.acceptance.ways import (
 READ = ("GET", "/runs")
 REPLAY = ("POST", "/runs/unknown/replay")
 SEND = ("POST", "/events/ORDER")
-#: What a sender gets who may do it: there is no such run, and no handler of the type.
+#: The status for an authorized sender: there is no such run, and no handler of the type.
 DONE = {READ: 200, REPLAY: 404, SEND: 400}
 ALB = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/front/50dc6c495c0c9188"
 HASHED = f"sha256:{hashlib.sha256(b'hashed-key-1').hexdigest()}"
@@ -61,7 +61,7 @@ def is_lambda(request: pytest.FixtureRequest) -> bool:
 
 @attrs.define
 class Door:
-    """The service with an `auth` section; `ask` returns the status, or 0 for who may do it."""
+    """The service with an `auth` section."""
 
     settings: Settings
     clock: ManualClock
@@ -114,7 +114,7 @@ def bearer(token: str) -> dict[str, str]:
     ],
 )
 async def test_a_key_may_be_kept_as_its_hash(door: Door, sent: str, status: int | str) -> None:
-    """Whoever reads the settings then can't use it: the hash itself opens nothing."""
+    """A key in the settings may be a hash, which itself is not accepted as a key."""
     of_nothing = f"sha256:{hashlib.sha256(b'').hexdigest()}"
     keys = ("plain-key-1", Key(key=HASHED, name="hashed"), of_nothing)
     async with door.open(methods=("api_key",), api_key=ApiKey(keys=keys)) as way:
@@ -127,7 +127,7 @@ async def test_a_key_may_be_kept_as_its_hash(door: Door, sent: str, status: int 
 async def test_a_key_may_do_what_its_scopes_say(
     door: Door, what: tuple[str, str], scope: Any
 ) -> None:
-    """403 for all else: the sender is known."""
+    """A key gives the scopes of its own; for all else a known sender gets 403."""
     keys = (Key(key="key-1", name="one", scopes=(scope,)), Key(key="key-2", scopes=()))
     async with door.open(methods=("api_key",), api_key=ApiKey(keys=keys)) as way:
         assert await ask(way, {"x-api-key": "key-1"}, what) == "let in"
@@ -161,7 +161,8 @@ async def test_a_key_may_do_what_its_scopes_say(
 async def test_a_user_is_recognized_by_name_and_password(
     door: Door, headers: Mapping[str, str], status: int | str
 ) -> None:
-    """As EventBridge's connections send them; a password is one user's alone."""
+    """Basic credentials, as EventBridge's connections send them, are accepted if name and password
+    are the same user's."""
     users = (User(name="bridge", password="pass:word"), User(name="hashed", password=HASHED))
     async with door.open(methods=("basic",), basic=Basic(users=users)) as way:
         assert await ask(way, headers) == status
@@ -239,7 +240,7 @@ NOW = int(ManualClock().now().timestamp())
 async def test_a_token_is_accepted_if_all_of_it_is_right(
     door: Door, issuer: Issuer, make: Make, status: int | str
 ) -> None:
-    """Signature, algorithm, issuer, audience and times."""
+    """A token is accepted if its signature, algorithm, issuer, audience and times are right."""
     async with door.open(**by_audience(issuer)) as way:
         assert await ask(way, bearer(make(issuer))) == status
 
@@ -258,7 +259,7 @@ async def test_a_token_is_accepted_if_all_of_it_is_right(
 async def test_an_access_token_of_cognito_is_accepted_by_its_client(
     door: Door, issuer: Issuer, claims: Mapping[str, Any], status: int | str
 ) -> None:
-    """It names no audience."""
+    """An access token of Cognito, which names no audience, is accepted by its client id."""
     auth = by_audience(issuer, audiences=(), clients=("control-plane",))
     async with door.open(**auth) as way:
         assert await ask(way, bearer(issuer.token(aud=None, **claims))) == status
@@ -277,7 +278,8 @@ async def test_an_access_token_of_cognito_is_accepted_by_its_client(
 async def test_a_token_brings_its_scopes(
     door: Door, issuer: Issuer, scope: Any, may_replay: bool
 ) -> None:
-    """Besides those that the settings give to all; Cognito puts the resource server before."""
+    """A token's scopes, which Cognito prefixes with the resource server, are added to those that
+    the settings give to all."""
     async with door.open(**by_audience(issuer)) as way:
         token = bearer(issuer.token(scope=scope))
         assert await ask(way, token, READ) == "let in"
@@ -288,7 +290,8 @@ async def test_a_token_brings_its_scopes(
 async def test_keys_are_fetched_once_and_for_an_unknown_id_once_a_minute(
     settings: Settings, clock: ManualClock, issuer: Issuer
 ) -> None:
-    """A new key is known at once after that; anybody can send an id that doesn't exist."""
+    """The issuer's keys are fetched once, and again for an unknown key id at most once a minute,
+    since any sender can make one up."""
     async with Door(settings, clock, False).open(**by_audience(issuer)) as way:
         for _ in range(3):
             assert await ask(way, bearer(issuer.token())) == "let in"
@@ -308,7 +311,7 @@ async def test_keys_are_fetched_once_and_for_an_unknown_id_once_a_minute(
 async def test_a_withdrawn_key_is_refused_within_an_hour(
     settings: Settings, clock: ManualClock, issuer: Issuer
 ) -> None:
-    """The set is fetched again, and the key isn't in it any more."""
+    """The keys are fetched again after an hour, and a key that is missing then is refused."""
     async with Door(settings, clock, False).open(**by_audience(issuer)) as way:
         assert await ask(way, bearer(issuer.token())) == "let in"
         issuer.keys = [EC.as_dict(private=False)]
@@ -332,7 +335,8 @@ NO_KEYS = [
 async def test_an_unreachable_issuer_is_503(
     settings: Settings, clock: ManualClock, issuer: Issuer, make: Callable[[], web.Response]
 ) -> None:
-    """EventBridge retries after it; and known keys stay valid while it lasts."""
+    """Without the issuer's keys the answer is 503, after which EventBridge retries; keys that were
+    fetched before stay valid."""
     issuer.answer = make()
     async with Door(settings, clock, False).open(**by_audience(issuer)) as way:
         assert await ask(way, bearer(issuer.token())) == 503
@@ -350,7 +354,8 @@ async def test_an_unreachable_issuer_is_503(
 async def test_a_token_of_a_client_for_another_service_is_refused(
     door: Door, issuer: Issuer
 ) -> None:
-    """That service could send it here; `clients` is for tokens that name no audience."""
+    """A token for another audience is refused even if its client is listed, since that service
+    could send it here."""
     auth = by_audience(issuer, clients=("control-plane",))
     async with door.open(**auth) as way:
         client = {"client_id": "control-plane"}
@@ -362,7 +367,7 @@ async def test_a_token_of_a_client_for_another_service_is_refused(
 async def test_a_key_whose_private_part_is_public_proves_nothing(
     settings: Settings, clock: ManualClock, issuer: Issuer
 ) -> None:
-    """Anybody can sign with it."""
+    """A published key that includes its private part is ignored, since anyone can sign with it."""
     issuer.keys = [RSA.as_dict(private=True), EC.as_dict(private=False)]
     async with Door(settings, clock, False).open(**by_audience(issuer)) as way:
         assert await ask(way, bearer(issuer.token())) == 401
@@ -372,7 +377,8 @@ async def test_a_key_whose_private_part_is_public_proves_nothing(
 async def test_one_odd_key_of_a_set_spoils_no_other(
     settings: Settings, clock: ManualClock, issuer: Issuer
 ) -> None:
-    """Of an unknown kind, without an id, or no key at all."""
+    """Keys of an unknown kind, without an id or of a wrong type don't prevent the use of the
+    others."""
     odd: list[Any] = [{"kty": "new", "kid": "x"}, {"kty": "RSA", "kid": "y"}, {}, 5, None]
     issuer.keys = [*odd, *issuer.keys]
     async with Door(settings, clock, False).open(**by_audience(issuer)) as way:
@@ -397,7 +403,8 @@ async def test_one_odd_key_of_a_set_spoils_no_other(
 async def test_a_load_balancers_claims_are_verified(
     settings: Settings, clock: ManualClock, issuer: Issuer, own: Mapping[str, Any], status: Any
 ) -> None:
-    """Signed by the load balancer that the settings name, with the padding it sends."""
+    """Claims are accepted if the load balancer of the settings signed them, with the padding that
+    it sends."""
     data = issuer.alb_data(**{"signer": ALB, **own})
     gateway = Gateway(proof="alb", alb_arn=ALB, public_keys_url=issuer.url)
     async with Door(settings, clock, False).open(methods=("gateway",), gateway=gateway) as way:
@@ -409,7 +416,7 @@ async def test_a_load_balancers_claims_are_verified(
 async def test_claims_changed_after_signing_are_refused(
     settings: Settings, clock: ManualClock, issuer: Issuer
 ) -> None:
-    """And so is a signature by nobody."""
+    """Claims that were changed after signing, or have no valid signature, are refused."""
     header, claims, signature = issuer.alb_data(signer=ALB).split(".")
     other = base64.urlsafe_b64encode(b'{"email": "root@saas.example"}').decode()
     gateway = Gateway(proof="alb", alb_arn=ALB, public_keys_url=issuer.url)
@@ -423,7 +430,7 @@ CALLER = "arn:aws:sts::123456789012:assumed-role/control-plane/session"
 
 
 def by_iam(make_event: Callable[..., Document], caller: object) -> Callable[..., Document]:
-    """Events in which API Gateway says who signed the request."""
+    """Events in which API Gateway names the caller that signed the request."""
 
     def make(*args: Any, **more: Any) -> Document:
         event = make_event(*args, **more)
@@ -447,7 +454,8 @@ async def test_the_caller_of_a_lambda_event_is_the_sender(
     caller: object,
     status: int | str,
 ) -> None:
-    """Only the event says so: the header that leads to the app is taken from no sender."""
+    """The sender is the caller in the event's context; the header that passes it to the app is
+    ignored in requests."""
     door = Door(settings, clock, True, by_iam(make_event, caller))
     async with door.open(methods=("gateway",), gateway=Gateway(proof="lambda")) as way:
         assert await ask(way, {}) == status
@@ -456,14 +464,14 @@ async def test_the_caller_of_a_lambda_event_is_the_sender(
 
 
 def test_only_lambda_can_prove_a_lambda_caller(settings: Settings) -> None:
-    """Elsewhere anybody could send the header."""
+    """The proof `lambda` is refused outside Lambda, where any sender could send the header."""
     auth = Auth(methods=("gateway",), gateway=Gateway(proof="lambda"))
     with pytest.raises(SettingsError, match="only the AWS Lambda handler"):
         create_app(attrs.evolve(settings, auth=auth))
 
 
 async def test_the_network_authenticates_if_the_settings_say_so(door: Door) -> None:
-    """Requests that come through it have the scopes that the settings give to it."""
+    """With the proof `network` each request has the scopes that the settings give to it."""
     gateway = Gateway(proof="network", scopes=("events:write",))
     async with door.open(methods=("gateway",), gateway=gateway) as way:
         assert await ask(way, {}, SEND) == "let in"
@@ -471,7 +479,7 @@ async def test_the_network_authenticates_if_the_settings_say_so(door: Door) -> N
 
 
 async def test_a_later_method_may_have_the_scope(door: Door) -> None:
-    """Any method that knows the sender lets them in with what it knows."""
+    """A request is allowed if any method that recognizes its sender gives the scope."""
     auth: dict[str, Any] = {
         "methods": ("api_key", "basic"),
         "api_key": ApiKey(keys=(Key(key="key-1", name="reader", scopes=("runs:read",)),)),

@@ -1,4 +1,4 @@
-"""CodeBuild goes wrong, over HTTP: the event survives, and in the end there is one build.
+"""CodeBuild fails, over HTTP: the event is retried, and in the end there is one build.
 
 A second try of the SDK's comes after a random pause of up to a second, which is what these
 tests take.
@@ -23,7 +23,7 @@ from tests.conftest import Client, StartService
 MakeFault = Callable[[], Fault]
 
 EVENTBRIDGE_WAITS_S = 5
-PAUSE_S = 120  # longer than any pause that we ask for
+PAUSE_S = 120  # longer than any `Retry-After` of the service
 
 
 def error(code: str, message: str, http_status: int = 400) -> MakeFault:
@@ -38,7 +38,7 @@ BROKEN = error("InternalFailure", "The service failed", 500)
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """No patience with an answer that is held back."""
+    """Settings with a short read timeout of AWS."""
     return attrs.evolve(settings, aws=attrs.evolve(settings.aws, read_timeout_s=0.2))
 
 
@@ -61,7 +61,8 @@ async def test_a_temporary_fault_of_aws_is_retried(
     faults: list[MakeFault],
     least_pause_s: int,
 ) -> None:
-    """503 and a run in `retry`; the redelivery succeeds, and there is exactly one build."""
+    """A temporary fault is a 503 and a run in `retry`; the redelivery succeeds, and there is one
+    build."""
     codebuild.inject("StartBuild", *[make() for make in faults])
     event = provisioning_event()
     async with asyncio.timeout(EVENTBRIDGE_WAITS_S):
@@ -93,7 +94,7 @@ async def test_a_temporary_fault_of_aws_is_retried(
 async def test_one_fault_is_got_over_within_the_request(
     service: Client, codebuild: CodeBuildStandIn, fault: MakeFault
 ) -> None:
-    """The SDK's second try succeeds, with the same token, so that there is one build."""
+    """After one fault the SDK's retry succeeds with the same token, so that there is one build."""
     codebuild.inject("StartBuild", fault())
     await read_success(await service.post("/events", json=provisioning_event()))
     assert len(codebuild.calls) == 2
@@ -106,7 +107,8 @@ async def test_an_endpoint_that_refuses_connections_is_worth_another_delivery(
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """503 while nobody listens; another replica that reaches CodeBuild does the work."""
+    """While connections to CodeBuild are refused the answer is 503; another replica that reaches it
+    handles the redelivery."""
     ledger = InMemoryLedger()
     event = provisioning_event()
     with socket.socket() as nobody:
@@ -129,7 +131,8 @@ async def test_an_endpoint_that_refuses_connections_is_worth_another_delivery(
 async def test_a_project_that_does_not_exist_is_named(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """422 and a failed run; once the project is there the redelivery succeeds."""
+    """A missing project is a 422 that names it and a failed run; once it exists the redelivery
+    succeeds."""
     tiers = {"GOLD": {"jobIdentifier": "gold-tenant"}}
     service = await start_service(
         attrs.evolve(settings, tiers=attrs.evolve(settings.tiers, static=tiers))
@@ -148,7 +151,8 @@ async def test_a_project_that_does_not_exist_is_named(
 async def test_a_refusal_after_a_lost_answer_is_no_proof(
     service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """The first try made the build; the refusal of the second says nothing of it."""
+    """If the SDK's second try is refused, the build of the first, whose answer was lost, is found
+    by the redelivery."""
     codebuild.inject("StartBuild", Fault.answer_lost(), DENIED())
     event = provisioning_event()
     await read_problem(await service.post("/events", json=event), 503)
@@ -164,7 +168,8 @@ async def test_a_lost_start_is_found_in_the_project_where_it_was_sent(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Though the tier names another project by then; the account's other builds aren't listed."""
+    """A lost start is looked up in the project that it was sent to, even if the tier names another
+    one since."""
     ledger = InMemoryLedger()
     service = await start_service(ledger=ledger)
     codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
@@ -189,7 +194,8 @@ async def test_a_start_of_a_process_that_died_is_found_among_all_builds_of_the_a
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Nobody knows where it was sent. They are listed by id, so that old builds come before it."""
+    """If no record says which project a start was sent to, all builds of the account are listed, by
+    id, so that many old ones come before it."""
     codebuild.page_size = 5
     codebuild.clock = lambda: clock.now().timestamp()
     codebuild.add_project("zebra")

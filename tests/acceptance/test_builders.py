@@ -1,4 +1,4 @@
-"""Which builder runs a job, and how it is told to."""
+"""How the builder of a job is chosen, and the options of its start."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,18 +36,18 @@ def asked(tier: str, **body: Any) -> dict[str, Any]:
 async def test_a_tier_says_how_codebuild_runs_its_builds(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Its map `codebuild` overrides the project's settings, and is no variable."""
+    """A tier's map `codebuild` overrides the project's settings, and is no variable."""
     tier = {"jobIdentifier": "premium-tenant", "codebuild": OPTIONS, "SIZE": 3}
     service = await start_service(with_tiers(settings, PREMIUM=tier))
     await read_success(await service.post(PROVISION, json=asked("PREMIUM")))
     build = only_build(codebuild)
-    told = {
+    passed = {
         name: value
         for name, value in build.parameters.items()
         if name.endswith("Override") or name == "sourceVersion"
     }
-    del told["environmentVariablesOverride"]
-    assert told == {
+    del passed["environmentVariablesOverride"]
+    assert passed == {
         "autoRetryLimitOverride": 0,
         "computeTypeOverride": "BUILD_GENERAL1_LARGE",
         "environmentTypeOverride": "LINUX_CONTAINER",
@@ -78,7 +78,7 @@ async def test_a_wrong_option_of_a_tier_is_refused(
     options: Any,
     said: str,
 ) -> None:
-    """422 with the option's name; nothing is started with half of what was asked for."""
+    """A wrong option is a 422 that names it, and no build is started with the others."""
     tier = {"jobIdentifier": "premium-tenant", "codebuild": options}
     service = await start_service(with_tiers(settings, PREMIUM=tier))
     problem = await read_problem(await service.post(PROVISION, json=asked("PREMIUM")), 422)
@@ -89,7 +89,8 @@ async def test_a_wrong_option_of_a_tier_is_refused(
 async def test_the_event_chooses_the_builder_else_the_tier_else_the_default(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """`builderConfig.type`, the tier's `builder`, `builders.default`: each outranks the next."""
+    """The builder is the event's `builderConfig.type`, else the tier's `builder`, else
+    `builders.default`."""
     builders = {name: InMemoryBuilder(name) for name in ("FIRST", "SECOND", "THIRD")}
     chosen = with_tiers(
         settings,
@@ -115,7 +116,7 @@ async def test_the_event_chooses_the_builder_else_the_tier_else_the_default(
 async def test_a_name_of_a_tier_that_is_no_text_is_refused(
     start_service: StartService, settings: Settings, attributes: dict[str, Any]
 ) -> None:
-    """DynamoDB holds numbers and lists, too."""
+    """A tier's name of job or builder that isn't text, which DynamoDB can hold, is a 422."""
     tier = {"jobIdentifier": "standard-tenant", **attributes}
     service = await start_service(with_tiers(settings, ODD=tier))
     problem = await read_problem(await service.post(PROVISION, json=asked("ODD")), 422)
@@ -123,7 +124,8 @@ async def test_a_name_of_a_tier_that_is_no_text_is_refused(
 
 
 async def test_an_unknown_builder_is_refused(service: Client) -> None:
-    """422 with the ancestor's sentence, and the names of the builders that there are."""
+    """An unknown builder is a 422 with arc-saas' sentence and the names of the existing
+    builders."""
     body = asked("STANDARD", builderConfig={"type": "JENKINS"})
     problem = await read_problem(await service.post(PROVISION, json=body), 422)
     assert problem["detail"] == "Invalid builder config provided."
@@ -134,7 +136,8 @@ async def test_an_unknown_builder_is_refused(service: Client) -> None:
 async def test_a_quota_is_waited_for_with_growing_pauses(
     service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """CodeBuild's limits of the account and of a project both come as this error."""
+    """After CodeBuild's error for the limits of the account and of a project, a run is retried with
+    growing pauses."""
     reached = Fault.error("AccountLimitExceededException", "Cannot have more than 1 active builds")
     codebuild.inject("StartBuild", *[reached] * 5)
     answer = await service.post(PROVISION, json=asked("STANDARD"))
@@ -151,7 +154,7 @@ async def test_a_quota_is_waited_for_with_growing_pauses(
 
 
 class Broken(InMemoryBuilder):
-    """A user's own, with errors that are none of ours."""
+    """A user's builder whose errors aren't the orchestrator's."""
 
     is_down = True
 
@@ -177,7 +180,8 @@ class Broken(InMemoryBuilder):
 async def test_a_builder_that_breaks_down_holds_its_own_alone(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """As long as it can't look, a start may be out: 503, and the run waits; then it goes on."""
+    """While a builder can't look up a start that may be out, its run is 503 and waits; later it is
+    resumed."""
     builder = Broken("MINE")
     service = await start_service(
         with_tiers(settings, TIER={"jobIdentifier": "up", "builder": "MINE"}),
@@ -194,7 +198,7 @@ async def test_a_builder_that_breaks_down_holds_its_own_alone(
     builder.is_down = False
     await read_success(await service.post(PROVISION, json=asked("TIER")))
     builder.is_down = True
-    # Written, it is the sweep's to carry out.
+    # The cancel is recorded, so that the sweep completes it.
     assert (await service.post("/tenants/t-TIER/cancel", json={})).status == 202
     builder.is_down = False
     clock.turn(61)

@@ -1,4 +1,4 @@
-"""An operator stops what is being done to a tenant."""
+"""An operator cancels a tenant's operation."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -28,7 +28,7 @@ async def provision(service: Client, *, event_id: str = "event-1") -> str:
 
 
 async def cancel(service: Client, *, status: int = 200, **body: Any) -> dict[str, Any]:
-    """What was stopped: what was being done to the tenant before."""
+    """Cancel, and return the operation that was stopped."""
     doing = (await tenant(service))["operation"]
     answer = await service.post("/tenants/t-1/cancel", json=body)
     assert answer.status == status, await answer.text()
@@ -44,7 +44,7 @@ async def tenant(service: Client) -> dict[str, Any]:
 
 
 async def why(service: Client) -> str:
-    """What the timeline says of the failure."""
+    """The reason of the failure in the timeline."""
     (reason,) = [
         run["reason"]
         for run in (await tenant(service))["timeline"]
@@ -56,7 +56,7 @@ async def why(service: Client) -> str:
 async def test_the_job_is_stopped_and_the_operation_has_failed(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """At once, if the builder stops at once; the reason is kept."""
+    """If the builder stops at once the operation has failed at once, with the operator's reason."""
     await provision(service)
     await cancel(service, reason="the customer changed his mind")
     assert only_build(codebuild).status == "STOPPED"
@@ -67,7 +67,7 @@ async def test_the_job_is_stopped_and_the_operation_has_failed(
 
 
 async def test_a_reason_is_not_needed(service: Client, codebuild: CodeBuildStandIn) -> None:
-    """Nor is a body."""
+    """A cancel needs neither a reason nor a body."""
     await provision(service)
     answer = await service.post("/tenants/t-1/cancel")
     assert answer.status == 200
@@ -77,7 +77,8 @@ async def test_a_reason_is_not_needed(service: Client, codebuild: CodeBuildStand
 async def test_a_job_that_takes_its_time_to_stop(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """202: told to stop, and the tenant is held until the builder says that it has."""
+    """A cancel is 202 while the job stops, and the tenant is held until the builder says that it
+    has stopped."""
     await provision(service)
     build = only_build(codebuild)
     codebuild.stops_at_once = False
@@ -93,7 +94,7 @@ async def test_a_job_that_takes_its_time_to_stop(
 async def test_a_build_that_succeeded_before_it_was_stopped_has_succeeded(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The cancel came too late: the tenant has what it asked for."""
+    """A build that succeeded before its cancel counts as succeeded."""
     await provision(service)
     codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
     await cancel(service)
@@ -103,7 +104,7 @@ async def test_a_build_that_succeeded_before_it_was_stopped_has_succeeded(
 async def test_cancelling_twice_is_refused_once_it_has_ended(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """There is nothing left to stop."""
+    """A second cancel after the end is 422, since no operation is under way."""
     await provision(service)
     await cancel(service)
     problem = await read_problem(await service.post("/tenants/t-1/cancel"), 422)
@@ -111,13 +112,14 @@ async def test_cancelling_twice_is_refused_once_it_has_ended(
 
 
 async def test_an_unknown_tenant_can_not_be_cancelled(service: Client) -> None:
-    """404, and nothing is written."""
+    """A cancel of an unknown tenant is 404."""
     problem = await read_problem(await service.post("/tenants/t-9/cancel"), 404)
     assert problem["detail"] == "There is no tenant 't-9'."
 
 
 async def test_a_tenant_whose_requests_never_began_has_nothing_to_cancel(either: Client) -> None:
-    """422: the tenant has a page, so it would be wrong to say that there is no such tenant."""
+    """A cancel of a tenant whose requests never began is 422, not 404, since the tenant has a
+    page."""
     event = envelope("TENANT_CLEAN_UP", {"tenantId": "t-1"})
     refused = await read_problem(await either.post("/events", json=event), 422)
     assert refused["detail"] == "tenant has had no operation yet; replay with force"
@@ -130,7 +132,7 @@ async def test_a_tenant_whose_requests_never_began_has_nothing_to_cancel(either:
     ("body", "status"), [(b'{"reason": 7}', 422), (b"[]", 422), (b'{"reason', 400)]
 )
 async def test_a_body_that_does_not_fit(service: Client, body: bytes, status: int) -> None:
-    """The problem says what is wrong with it."""
+    """A body that doesn't fit is a problem, and nothing is cancelled."""
     await provision(service)
     await read_problem(await service.post("/tenants/t-1/cancel", data=body, headers=JSON), status)
     assert (await tenant(service))["state"] == "provisioning"
@@ -139,7 +141,8 @@ async def test_a_body_that_does_not_fit(service: Client, body: bytes, status: in
 async def test_a_request_that_waits_to_be_started_is_never_started(
     service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Its run fails with the reason, and the tenant is as it was before."""
+    """A cancelled request that waits for its start fails with the reason and is never started; the
+    tenant has its former state."""
     codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     event = provisioning_event(tenant_id="t-1")
     await read_problem(await service.post(PROVISION, json=event), 503)
@@ -156,7 +159,8 @@ async def test_a_request_that_waits_to_be_started_is_never_started(
 async def test_a_cancelled_request_that_is_redelivered_is_refused(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Its sender was answered 503 and retries; only an operator's replay undoes the cancel."""
+    """A cancelled request that its sender retries is refused; only an operator's replay undoes the
+    cancel."""
     codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     event = provisioning_event(tenant_id="t-1")
     waits = await read_problem(await service.post(PROVISION, json=event), 503)
@@ -170,7 +174,7 @@ async def test_a_cancelled_request_that_is_redelivered_is_refused(
 
 
 async def test_a_reason_has_its_limits(service: Client, codebuild: CodeBuildStandIn) -> None:
-    """An item of the ledger must hold it."""
+    """A long reason is cut, so that an item of the ledger can hold it."""
     await provision(service)
     await cancel(service, reason="x" * 300_000)
     reason = await why(service)
@@ -181,7 +185,8 @@ async def test_a_reason_has_its_limits(service: Client, codebuild: CodeBuildStan
 async def test_a_start_whose_answer_was_lost_is_found_and_stopped(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The tenant isn't let go while its build runs."""
+    """The build of a start whose answer was lost is found and stopped before the tenant is
+    released."""
     codebuild.inject("StartBuild", Fault.answer_lost(), Fault.answer_lost())
     event = provisioning_event(tenant_id="t-1")
     await read_problem(await service.post(PROVISION, json=event), 503)
@@ -193,7 +198,7 @@ async def test_a_start_whose_answer_was_lost_is_found_and_stopped(
 async def test_a_cancelled_run_in_progress_is_stopped_once_its_job_is_known(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """503 while it starts its job; then the sweep stops the job."""
+    """A cancel is 503 while the run starts its job; once that is recorded the sweep stops it."""
     slow = Fault.slow()
     codebuild.inject("StartBuild", slow)
     event = provisioning_event(tenant_id="t-1")
@@ -208,7 +213,7 @@ async def test_a_cancelled_run_in_progress_is_stopped_once_its_job_is_known(
 
 
 async def test_an_operation_without_a_job_ends(start_service: StartService) -> None:
-    """A handler of the user's has begun something that nobody else can see."""
+    """A cancel ends an operation without a recorded job at once."""
     registry = HandlerRegistry()
 
     @registry.on("TENANT_PROVISIONING")
@@ -226,7 +231,7 @@ async def test_an_operation_without_a_job_ends(start_service: StartService) -> N
 async def test_the_tenant_may_be_requested_again(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The next request opens the next operation, which isn't stopped."""
+    """The request after a cancel opens the next operation, which isn't stopped."""
     await provision(service)
     await cancel(service)
     await provision(service, event_id="event-2")
@@ -237,7 +242,7 @@ async def test_the_tenant_may_be_requested_again(
 async def test_a_cancel_succeeds_although_the_outcomes_handler_fails(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
-    """The operation has ended; the handler's failure is kept with its run."""
+    """A cancel is 202 if the outcome's handler fails, and the operation ends later."""
     registry = HandlerRegistry()
 
     @registry.on("TENANT_PROVISIONING_FAILURE")
@@ -256,7 +261,7 @@ async def test_a_cancel_succeeds_although_the_outcomes_handler_fails(
 async def test_a_clean_up_can_be_cancelled(
     start_service: StartService, codebuild: CodeBuildStandIn, settings: Settings
 ) -> None:
-    """The tenant is what it was without it: not provisioned."""
+    """A clean-up is cancelled only with `cleanUp`, and leaves the tenant as not provisioned."""
     codebuild.add_project("cleanup")
     tiers = {**settings.tiers.static}
     tiers["STANDARD"] = {**tiers["STANDARD"], "cleanupJobIdentifier": "cleanup"}
@@ -280,7 +285,7 @@ async def test_a_clean_up_can_be_cancelled(
 async def test_a_deployment_and_a_deprovisioning_can_be_cancelled(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """As a provisioning can."""
+    """A deployment and a deprovisioning are cancelled like a provisioning."""
     for event_type, tier, state in (
         ("TENANT_DEPLOYMENT", "PREMIUM", "deployment_failed"),
         ("TENANT_DEPROVISIONING", "STANDARD", "deprovision_failed"),
@@ -294,7 +299,7 @@ async def test_a_deployment_and_a_deprovisioning_can_be_cancelled(
 async def test_cancelling_twice_while_the_job_stops_keeps_the_first_reason(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """202 each time, until the builder says that it has stopped."""
+    """A repeated cancel is 202 until the job has stopped, and the first reason stays."""
     await provision(service)
     codebuild.stops_at_once = False
     await cancel(service, status=202, reason="enough")
@@ -310,7 +315,8 @@ async def test_cancelling_twice_while_the_job_stops_keeps_the_first_reason(
 async def test_a_cancel_of_a_job_whose_builder_is_unreachable_is_left_to_the_sweep(
     service: Client, codebuild: CodeBuildStandIn, action: str
 ) -> None:
-    """202: the request to stop is recorded."""
+    """While the builder is unreachable a cancel is 202, since it is recorded, and the sweep stops
+    the job."""
     await provision(service)
     codebuild.inject(action, *[Fault.error("ThrottlingException")] * 2)
     await cancel(service, status=202, reason="enough")
@@ -326,7 +332,8 @@ async def test_a_cancel_of_a_job_whose_builder_is_unreachable_is_left_to_the_swe
 async def test_a_builder_that_hangs_is_not_waited_for(
     start_service: StartService, codebuild: CodeBuildStandIn, settings: Settings
 ) -> None:
-    """202 at the deadline: the cancel is written, and goes on behind the answer."""
+    """If the builder hangs a cancel is 202 at the deadline, since it is recorded, and continues
+    after the answer."""
     patient = evolve(settings, aws=evolve(settings.aws, read_timeout_s=60))
     service = await start_service(evolve(patient, intake=Intake(deadline_s=2)))
     await provision(service)
@@ -343,21 +350,22 @@ async def test_a_builder_that_hangs_is_not_waited_for(
 async def test_a_start_that_cannot_be_looked_up_is_looked_up_later(
     service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """202: its run is due by itself, and whoever takes it up finds that it was cancelled."""
+    """If a start can't be looked up a cancel is 202, and the sweep that resumes its run finds and
+    stops the job."""
     codebuild.inject("StartBuild", Fault.answer_lost(), Fault.answer_lost())
     event = provisioning_event(tenant_id="t-1")
     await read_problem(await service.post(PROVISION, json=event), 503)
     codebuild.inject("ListBuildsForProject", *[Fault.error("ThrottlingException")] * 2)
     await cancel(service, status=202, reason="enough")
     clock.turn(400)
-    for _ in range(2):  # the first finds the build, the second has it stopped
+    for _ in range(2):  # the first finds the build, the second stops it
         assert (await service.post("/events/RECONCILE", json={})).status == 200
     assert only_build(codebuild).status == "STOPPED"
     assert (await tenant(service))["state"] == "provision_failed"
 
 
 class FailingReads(InMemoryLedger):
-    """Can't be read once `fails` is set, though it can be written."""
+    """A ledger whose reads fail after so many, though it can be written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -375,7 +383,8 @@ class FailingReads(InMemoryLedger):
 async def test_a_recorded_cancel_is_not_answered_as_a_failure(
     start_service: StartService, codebuild: CodeBuildStandIn, reads: int
 ) -> None:
-    """Whatever read fails: 503 if nothing was written, else 202 or, if all was read, 200."""
+    """Whichever read fails, a cancel is 503 if it wasn't recorded, else 202, or 200 if its
+    operation has ended."""
     ledger = FailingReads()
     service = await start_service(ledger=ledger)
     await provision(service)
@@ -391,7 +400,8 @@ async def test_a_recorded_cancel_is_not_answered_as_a_failure(
 async def test_a_cancelled_build_that_is_unknown_is_waited_for(
     service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """202: CodeBuild may not show it yet; then the reason has both sentences."""
+    """A cancel of a build that CodeBuild may not list yet is 202; once it is unknown for good the
+    reason has both sentences."""
     await provision(service)
     codebuild.remove_build(only_build(codebuild).id)
     await cancel(service, status=202, reason="enough")
@@ -406,7 +416,7 @@ async def test_a_cancelled_build_that_is_unknown_is_waited_for(
 async def test_an_outcome_that_is_being_handled_is_not_disturbed(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
-    """202 while its handler works, since it ends; once it has ended there is nothing to stop."""
+    """A cancel is 202 while the outcome's handler works, and 422 once the operation has ended."""
     registry = HandlerRegistry()
     reached, release = asyncio.Event(), asyncio.Event()
 
@@ -435,7 +445,8 @@ async def test_a_clean_up_that_waits_to_be_started_is_never_started(
     settings: Settings,
     clock: ManualClock,
 ) -> None:
-    """Its run fails as cancelled, and the tenant is given back as it was."""
+    """A cancelled clean-up that waits for its start fails as cancelled and is never started; the
+    tenant has its former state."""
     codebuild.add_project("cleanup")
     tiers = {**settings.tiers.static}
     tiers["STANDARD"] = {**tiers["STANDARD"], "cleanupJobIdentifier": "cleanup"}
@@ -456,7 +467,8 @@ async def test_a_clean_up_that_waits_to_be_started_is_never_started(
 
 
 async def test_a_tenant_that_waits_to_be_taken_down_stays_what_it_is(either: Client) -> None:
-    """It is given back in the state that it was taken from, in each ledger."""
+    """A tenant whose waiting deprovisioning is cancelled is given back in its former state, in each
+    ledger."""
     await bring_into(either, "active")
     either.app[CODEBUILD].inject("StartBuild", Fault.error("AccountLimitExceededException"))
     await read_problem(await send(either, "TENANT_DEPROVISIONING", "gone"), 503)
@@ -468,7 +480,7 @@ async def test_a_tenant_that_waits_to_be_taken_down_stays_what_it_is(either: Cli
 
 
 async def test_a_cancel_is_kept_in_each_ledger(either: Client) -> None:
-    """State, reason, and the build that is stopped."""
+    """In each ledger a cancel stops the build and records state and reason."""
     await read_success(await send(either, "TENANT_PROVISIONING", "request"))
     await cancel(either, reason="enough")
     assert only_build(either.app[CODEBUILD]).status == "STOPPED"

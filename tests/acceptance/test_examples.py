@@ -1,4 +1,4 @@
-"""What the examples and the README promise, done as they say."""
+"""The examples and the README do what they promise."""
 
 import asyncio
 import importlib
@@ -58,7 +58,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_every_example_has_its_test() -> None:
-    """A new example needs a test here."""
+    """Each example is listed here, so that a new one gets its test."""
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "application_plane",
         "handler_and_builder",
@@ -76,7 +76,7 @@ def test_every_example_has_its_test() -> None:
 
 
 async def test_the_smallest_handler_greets(example: Any, start_service: StartService) -> None:
-    """It logs the name that was sent; a greeting of nobody is 422."""
+    """The handler logs the name that was sent; a greeting without a name is 422."""
     registry: HandlerRegistry = example("smallest_handler").registry
     service = await start_service(extension=Extension(registry=registry))
     with capture_logs() as logs:
@@ -100,7 +100,8 @@ async def test_own_tiers_are_those_of_the_function(
 
 
 async def test_own_builder_runs_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the command in its docstring: an event and a tier choose it, once for one event."""
+    """Run by the command in the example's docstring, an event or a tier chooses the builder, which
+    runs the script once for each event."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scripts").mkdir()
     os.mkfifo(tmp_path / "told")
@@ -147,7 +148,8 @@ async def test_a_handler_runs_its_job_on_its_own_builder(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both of one extension: a duplicate starts nothing, and the run tells the job's end."""
+    """Handler and builder of one extension run a job: a duplicate starts nothing, and the run shows
+    how the job ended."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "back-up.sh").write_text('echo "no room for $DATABASE"; exit 1\n')
@@ -173,7 +175,7 @@ def _read(pipe: Path) -> str:
 async def test_the_mounted_app_signs_up(
     example: Any, monkeypatch: pytest.MonkeyPatch, aiohttp_client: Any, codebuild: CodeBuildStandIn
 ) -> None:
-    """Its own route provisions a tenant; the service's pages are under the prefix."""
+    """The app's own route provisions a tenant, and the service's pages are under the prefix."""
     monkeypatch.setenv("ORCHESTRATOR_TIERS__BACKEND", "static")
     monkeypatch.setenv("ORCHESTRATOR_TIERS__STATIC", json.dumps(TIERS))
     shop: Client = await aiohttp_client(example("mounted").create_shop())
@@ -192,7 +194,7 @@ async def test_tenants_do_not_change_during_a_freeze(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A provisioning is 503 until its end, which is when the sender should come again."""
+    """During the freeze a provisioning is 503, with the freeze's end as `Retry-After`."""
     monkeypatch.chdir(tmp_path)
     ends = datetime.now(UTC) + timedelta(hours=1)
     (tmp_path / "freeze.json").write_text(json.dumps({"ends": ends.isoformat()}))
@@ -210,7 +212,7 @@ async def test_tenants_do_not_change_during_a_freeze(
 async def test_the_database_is_open_while_the_service_is(
     example: Any, start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A handler writes to it, and the last event counts."""
+    """A handler writes to the database that the lifespan opens, and the last event counts."""
     monkeypatch.chdir(tmp_path)
     service = await start_service(extension=example("lifespan_database").extension)
     for seats in (3, 5):
@@ -221,7 +223,7 @@ async def test_the_database_is_open_while_the_service_is(
 
 
 def test_the_lambda_function_handles_an_event() -> None:
-    """An HTTP API's request to the module's `handler`, as Lambda imports it."""
+    """The module's `handler`, imported as Lambda does, handles a request of an HTTP API."""
     event = http_api_event(
         "POST",
         "/events/INVOICE_PAID",
@@ -288,7 +290,8 @@ MACHINES = EXAMPLES / "step_functions"
 
 
 def test_each_state_machine_is_named_in_the_settings() -> None:
-    """And each waits for its task, under the name of its execution, which is the start key."""
+    """Each state machine is in the settings, passes its execution's name, which is the start key,
+    to its task, and names existing states only."""
     settings = load_settings(MACHINES / "settings.toml", environ={})
     definitions = {
         path.name.removesuffix(".asl.json").replace("_", "-"): json.loads(path.read_text())
@@ -308,7 +311,7 @@ def test_each_state_machine_is_named_in_the_settings() -> None:
 async def test_an_ecs_task_is_started_and_waited_for(
     ministack: str, start_service: StartService, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the event to the tenant's state: one execution, one task; the tenant is provisioned once
+    """An event, sent twice, starts one execution with one task, and the tenant is provisioned once
     the task has stopped."""
     settings = load_settings(MACHINES / "settings.toml", environ={})
     definition = (MACHINES / "ecs_task.asl.json").read_text()
@@ -359,7 +362,7 @@ async def test_an_ecs_task_is_started_and_waited_for(
 
 
 def test_the_readme_has_code() -> None:
-    """Which the next test runs."""
+    """The README has one block of Python, which the next test runs."""
     assert len(CODE) == 1
 
 
@@ -370,7 +373,8 @@ async def test_the_readmes_code_runs(
     codebuild: CodeBuildStandIn,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its handler starts the tier's job for a registration, and a misfit is 422 with its path."""
+    """The README's handler starts the tier's job for a registration, and a misfit is 422 with its
+    path."""
     module = ModuleType("readme")
     monkeypatch.setitem(sys.modules, "readme", module)
     exec(compile(code, "README.md", "exec"), module.__dict__)  # noqa: S102 - our own README
@@ -389,7 +393,7 @@ async def test_the_readmes_code_runs(
 
 
 def in_docs(name: str) -> list[dict[str, Any]]:
-    """What the blocks of Python in a page of the docs define, each run on its own."""
+    """The names that each block of Python in a page of the docs defines, run on its own."""
     text = (ROOT / "docs" / name).read_text()
     spaces = []
     for code in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
@@ -415,7 +419,7 @@ async def test_the_wrapping_handler_of_the_docs_refuses_and_delegates(
 async def test_the_library_call_of_the_docs_starts_a_build(
     codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without any web server."""
+    """The library call of the docs starts a build without a web server."""
     monkeypatch.setenv("ORCHESTRATOR_TIERS__BACKEND", "static")
     monkeypatch.setenv("ORCHESTRATOR_TIERS__STATIC", json.dumps(TIERS))
     _, calling = in_docs("embedding.md")
@@ -428,7 +432,7 @@ async def test_the_simulation_of_the_docs_gives_up_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Its events reach the service that it makes."""
+    """The simulated events of the docs reach the service that it makes, and none is given up."""
     monkeypatch.setenv("ORCHESTRATOR_TIERS__BACKEND", "static")
     monkeypatch.setenv("ORCHESTRATOR_TIERS__STATIC", json.dumps(TIERS))
     *_, simulating = in_docs("testing.md")
@@ -445,16 +449,16 @@ def readme_statuses() -> dict[int, str]:
 
 
 def test_the_readmes_statuses_are_the_services() -> None:
-    """Each that an error turns into is in the table, and none that an event isn't answered: what
-    isn't found was asked for by its id."""
-    told = readme_statuses()
-    assert {int(status) for _, status in STATUSES} - {404} <= told.keys()
-    assert told.keys() - {200, 202} <= EVENT_PROBLEMS.keys()
-    assert EVENT_PROBLEMS.keys() <= told.keys()
+    """The table has each status that an error becomes, except 404 of a read by id, and no status
+    that an event isn't answered with."""
+    statuses = readme_statuses()
+    assert {int(status) for _, status in STATUSES} - {404} <= statuses.keys()
+    assert statuses.keys() - {200, 202} <= EVENT_PROBLEMS.keys()
+    assert EVENT_PROBLEMS.keys() <= statuses.keys()
 
 
 def test_the_readme_states_which_statuses_eventbridge_retries() -> None:
-    """It retries after 401, 429 and 5xx, and gives up after another 4xx."""
+    """By the table EventBridge retries after 401, 429 and 5xx, and gives up after another 4xx."""
     for status, does in readme_statuses().items():
         again = status in (401, 429) or status >= 500
         expected = "done" if status < 300 else "retries" if again else "gives up"
@@ -462,7 +466,7 @@ def test_the_readme_states_which_statuses_eventbridge_retries() -> None:
 
 
 def test_the_readmes_commands_exist() -> None:
-    """Each `orchestrator …` with its options, each `make …`."""
+    """Each `orchestrator …` of the README exists with its options, and so does each `make …`."""
     consoles = "\n".join(re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
     lines = re.findall(r"^orchestrator (\w+)([^#\n]*)", consoles, re.MULTILINE)
     assert lines

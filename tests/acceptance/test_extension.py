@@ -252,20 +252,20 @@ async def test_the_library_loads_what_the_settings_name(clock: ManualClock) -> N
     """`open_orchestrator` opens the lifespan, gives the user's orchestrator and closes all."""
     own_everything: Any = importlib.import_module("own_everything")
 
-    own_everything.told.clear()
+    own_everything.lifespan_steps.clear()
     ledger = InMemoryLedger()
     async with open_orchestrator(
         Settings(ledger=IN_MEMORY, intake=PATIENT, extension="own_everything:extension"),
         clock=clock,
         ledger=ledger,
     ) as orchestrator:
-        assert own_everything.told == ["open"]
+        assert own_everything.lifespan_steps == ["open"]
         assert isinstance(orchestrator, own_everything.Guard)
         handled: Any = await orchestrator.handle_event("ORDER", {"goods": "milk"})
         twice: Any = await orchestrator.handle_event("ORDER", {"goods": "milk"})
         with pytest.raises(PermanentError, match="not for us"):
             await orchestrator.handle_event("X", {"account": "999999999999", "detail": {}})
-    assert own_everything.told == ["open", "closed"]
+    assert own_everything.lifespan_steps == ["open", "closed"]
     run = await find_run(ledger, handled.run_id)
     assert run is not None
     assert run.job is not None

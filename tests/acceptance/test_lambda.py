@@ -1,6 +1,6 @@
 """The service as a Lambda function: API Gateway's and a function URL's events, and its answers.
 
-What each case of an event is answered stands in `test_answers_table.py`; here is what is
+`test_answers_table.py` has the answers to each kind of event; this module has what is
 Lambda's own: formats, stages, encodings, and one service for the life of the process.
 """
 
@@ -39,7 +39,7 @@ from tests.lambda_events import HEALTH_CHECK, mutated
 
 @attrs.define
 class Life:
-    """What happens once, or at each event, in the life of a function."""
+    """The lifespan, loops and resources that a function's events have used."""
 
     entered: int = 0
     left: int = 0
@@ -60,7 +60,7 @@ def life() -> Life:
 
 @pytest.fixture
 def service(life: Life, settings: Settings) -> Iterator[LambdaService]:
-    """A function with a handler of MY_EVENT that notes where it runs."""
+    """A function with a handler of MY_EVENT that records its loop and resources."""
     registry = HandlerRegistry()
 
     @registry.on("MY_EVENT")
@@ -79,7 +79,7 @@ def service(life: Life, settings: Settings) -> Iterator[LambdaService]:
 
 @any_format
 def test_an_event_is_handled(service: LambdaService, make_event: MakeEvent) -> None:
-    """200, and `Location` leads to the run through the same function."""
+    """An event is 200, and `Location` leads to its run through the same function."""
     answer = ask(service, post(make_event))
     assert (answer.status, answer.json()) == (200, {"success": True})
     run = ask(service, make_event("GET", answer.headers["Location"]))
@@ -88,7 +88,7 @@ def test_an_event_is_handled(service: LambdaService, make_event: MakeEvent) -> N
 
 @any_format
 def test_a_body_in_base64_is_the_same_body(service: LambdaService, make_event: MakeEvent) -> None:
-    """However API Gateway hands a body on, it is the same event."""
+    """A body in base64 is the same event as its text."""
     first = ask(service, post(make_event))
     event = post(make_event) | {"body": base64.b64encode(MINE).decode(), "isBase64Encoded": True}
     again = ask(service, event)
@@ -101,7 +101,7 @@ def test_a_body_in_base64_is_the_same_body(service: LambdaService, make_event: M
 def test_the_other_routes_are_there_too(
     service: LambdaService, make_event: MakeEvent, path: str
 ) -> None:
-    """GET answers 200 with a body."""
+    """The other routes are 200 with a body."""
     answer = ask(service, make_event("GET", path))
     assert answer.status == 200, answer.text
     assert answer.body
@@ -118,7 +118,7 @@ def test_the_other_routes_are_there_too(
 def test_a_type_with_spaces_is_read_from_the_path(
     service: LambdaService, make_event: MakeEvent, path: str
 ) -> None:
-    """The path means the envelope's type, whether API Gateway decoded it or not."""
+    """A type with spaces in the path is read whether API Gateway decoded it or not."""
     body = json.dumps(envelope("CodeBuild Build State Change", {})).encode()
     answer = ask(service, post(make_event, path, body))
     assert answer.status == 200, answer.text
@@ -131,7 +131,7 @@ def test_a_type_with_spaces_is_read_from_the_path(
 def test_a_stage_is_a_prefix_of_the_runs_address(
     service: LambdaService, make_event: MakeEvent
 ) -> None:
-    """`Location`, and a problem's `instance`, have it: the sender can follow them."""
+    """`Location` and a problem's `instance` have the stage, so that the sender can follow them."""
     answer = ask(service, post(make_event, stage="prod"))
     assert re.fullmatch(f"/prod{RUN}", answer.headers["Location"])
     path = answer.headers["Location"].removeprefix("/prod")
@@ -146,7 +146,7 @@ def test_a_stage_is_a_prefix_of_the_runs_address(
 def test_pages_under_a_stage_lead_to_pages_under_it(
     service: LambdaService, make_event: MakeEvent
 ) -> None:
-    """Each address on the pages, and the document's server, is below the stage, and there."""
+    """Each address on the pages, and the document's server, is below the stage and exists."""
     pages = [ask(service, make_event("GET", path, stage="prod")).text for path in ("/", "/docs")]
     links = re.findall(r'(?:src|href|url)[=:] ?"([^"]+)"', "".join(pages))
     assert {"/prod/docs", "/prod/openapi.json", "/prod/readyz"} <= set(links)
@@ -159,7 +159,7 @@ def test_pages_under_a_stage_lead_to_pages_under_it(
 
 
 def test_the_root_of_a_stage_is_home(service: LambdaService) -> None:
-    """With and without a slash at the end."""
+    """The root of a stage is the home page, with and without a slash at the end."""
     with_slash = http_api_event("GET", "/", stage="prod")
     without = with_slash | {"rawPath": "/prod"}
     for event in (with_slash, without):
@@ -178,14 +178,14 @@ def test_the_root_of_a_stage_is_home(service: LambdaService) -> None:
 def test_without_a_stage_in_the_address_there_is_no_prefix(
     service: LambdaService, event: Document
 ) -> None:
-    """`$default` and a domain of one's own are addressed without a stage."""
+    """Addresses under `$default` and under a custom domain have no stage."""
     assert re.fullmatch(RUN, ask(service, event).headers["Location"])
     document = ask(service, event | {"httpMethod": "GET"} | _get(event, "/openapi.json")).json()
     assert document["servers"] == [{"url": "/"}]
 
 
 def _get(event: Document, path: str) -> Document:
-    """What makes an event one that gets `path`."""
+    """The fields by which an event gets `path`."""
     context = event["requestContext"]
     if "http" not in context:
         return {"path": path, "requestContext": {**context, "path": path}, "body": None}
@@ -199,7 +199,7 @@ def _get(event: Document, path: str) -> Document:
 def test_a_senders_own_prefix_is_ignored(
     service: LambdaService, make_event: MakeEvent, name: str, stage: str | None
 ) -> None:
-    """Nobody outside says where our addresses lead."""
+    """A sender's `X-Forwarded-Prefix` doesn't change `Location`."""
     staged: dict[str, Any] = {"stage": stage} if stage else {}
     answer = ask(service, post(make_event, headers={name: "/elsewhere"}, **staged))
     assert re.fullmatch(f"{f'/{stage}' if stage else ''}{RUN}", answer.headers["Location"])
@@ -210,7 +210,7 @@ def test_a_senders_own_prefix_is_ignored(
 
 @any_format
 def test_an_image_is_answered_in_base64(service: LambdaService, make_event: MakeEvent) -> None:
-    """What is not text says that it is encoded, and is the file byte for byte."""
+    """An answer that isn't text is marked as base64, and is the file byte for byte."""
     icon = Path(str(swagger_ui_bundle.swagger_ui_path)) / "favicon-32x32.png"
     event = make_event("GET", "/docs/assets/favicon-32x32.png")
     assert service.handle(event, remaining_s=30)["isBase64Encoded"] is True
@@ -222,12 +222,13 @@ def test_an_image_is_answered_in_base64(service: LambdaService, make_event: Make
 @any_format
 @pytest.mark.parametrize("path", ["/", "/ping", "/nowhere", "/docs/assets/swagger-ui.css"])
 def test_text_is_answered_as_text(service: LambdaService, make_event: MakeEvent, path: str) -> None:
-    """Readable in Lambda's console, without any encoding."""
+    """An answer that is text isn't encoded, so that it is readable in Lambda's console."""
     assert service.handle(make_event("GET", path), remaining_s=30)["isBase64Encoded"] is False
 
 
 def test_an_answer_has_the_form_of_its_format(service: LambdaService) -> None:
-    """Lists of header values for 1.0, one text for each in 2.0, and nothing of the connection."""
+    """Format 1.0 has lists of header values and 2.0 one text for each, and neither has headers of
+    the connection."""
     old = service.handle(rest_api_event("GET", "/ping"), remaining_s=30)
     new = service.handle(http_api_event("GET", "/ping"), remaining_s=30)
     assert all(isinstance(values, list) for values in old["multiValueHeaders"].values())
@@ -236,7 +237,7 @@ def test_an_answer_has_the_form_of_its_format(service: LambdaService) -> None:
         assert not {name.lower() for name in names} & {"connection", "content-length"}
 
 
-# What can't be read, or is no request
+# Unreadable events, and events that are no requests
 
 
 @any_format
@@ -260,7 +261,8 @@ def test_an_answer_has_the_form_of_its_format(service: LambdaService) -> None:
 def test_an_unreadable_lambda_request_is_a_problem(
     service: LambdaService, make_event: MakeEvent, parts: Document, said: str
 ) -> None:
-    """400 with a sentence, in the form that the sender reads; no event of it is handled."""
+    """An unreadable request is a 400 with a sentence, in the sender's format; no event of it is
+    handled."""
     event = post(make_event)
     event |= {name: part for name, part in parts.items() if name in event}
     answer = ask(service, event)
@@ -284,7 +286,8 @@ def test_an_unreadable_lambda_request_is_a_problem(
 def test_an_unknown_invocation_is_refused_by_its_keys(
     service: LambdaService, event: Any, said: str
 ) -> None:
-    """The error names the known shapes and the keys that came; the function continues to work."""
+    """An unknown invocation is an error that names the known shapes and its keys; the function
+    continues to work."""
     with pytest.raises(NotAnHTTPEventError, match=r"API Gateway.*1\.0 or 2\.0.*") as refused:
         service.handle(event, remaining_s=30)
     assert said in str(refused.value)
@@ -292,7 +295,7 @@ def test_an_unknown_invocation_is_refused_by_its_keys(
 
 
 def test_any_mutated_event_is_answered_or_refused(service: LambdaService) -> None:
-    """What is read can also be sent to the app; nothing is a bug, and the function goes on."""
+    """A mutated event is answered below 500 or refused, and the function continues to work."""
 
     @hypothesis.settings(max_examples=150, deadline=None)
     @hypothesis.given(event=mutated())
@@ -309,7 +312,7 @@ def test_any_mutated_event_is_answered_or_refused(service: LambdaService) -> Non
 
 
 def test_a_load_balancers_health_check_needs_no_key(settings: Settings) -> None:
-    """Its check has neither a host nor a key."""
+    """A load balancer's health check, which has neither a host nor a key, is 200."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
     service = LambdaService(create_app(attrs.evolve(settings, auth=auth), hands_back=True))
     try:
@@ -320,7 +323,7 @@ def test_a_load_balancers_health_check_needs_no_key(settings: Settings) -> None:
 
 
 def test_one_senders_cookies_are_not_the_next_ones(settings: Settings) -> None:
-    """What an answer sets is not sent along with somebody else's request."""
+    """A cookie that an answer sets isn't part of the next sender's request."""
 
     async def answer(request: web.Request) -> web.Response:
         response = web.json_response(dict(request.cookies))
@@ -332,18 +335,18 @@ def test_one_senders_cookies_are_not_the_next_ones(settings: Settings) -> None:
     service = LambdaService(app)
     try:
         first, second = (ask(service, http_api_event("GET", "/mine")) for _ in range(2))
-        told = service.handle(http_api_event("GET", "/mine"), remaining_s=30)
+        answered = service.handle(http_api_event("GET", "/mine"), remaining_s=30)
     finally:
         service.close()
     assert (first.json(), second.json()) == ({}, {})
-    assert told["cookies"] == ["session=abc; Path=/"]
+    assert answered["cookies"] == ["session=abc; Path=/"]
 
 
 # The time that is left
 
 
 def test_no_header_sets_the_remaining_time(service: LambdaService) -> None:
-    """Only the invocation's own context does."""
+    """The remaining time is that of the invocation's context, and no header sets it."""
     headers = {"X-Orchestrator-Deadline": "0", "Retry-After": "0", "X-Remaining-Time": "0"}
     assert ask(service, post(http_api_event, headers=headers)).status == 200
 
@@ -354,7 +357,7 @@ def test_no_header_sets_the_remaining_time(service: LambdaService) -> None:
 def test_one_loop_and_one_set_of_clients_serve_all_invocations(
     service: LambdaService, life: Life
 ) -> None:
-    """What was opened is opened once, and stays open between invocations."""
+    """Loop and resources are opened once, and stay open between invocations."""
     for number in range(3):
         body = json.dumps(envelope("MY_EVENT", {}, event_id=f"event-{number}")).encode()
         assert ask(service, post(http_api_event, body=body)).status == 200
@@ -367,7 +370,8 @@ def test_one_loop_and_one_set_of_clients_serve_all_invocations(
 def test_an_http_api_of_format_1_leaves_the_stage_in_the_path(
     service: LambdaService,
 ) -> None:
-    """The stage is removed all the same, and is a prefix of the run's address."""
+    """A stage that format 1.0 leaves in the path is removed, and is a prefix of the run's
+    address."""
     event = rest_api_event("POST", "/events", headers=JSON, body=MINE)
     event["path"] = event["requestContext"]["path"] = "/dev/events"
     event["requestContext"]["stage"] = "dev"
@@ -378,7 +382,7 @@ def test_an_http_api_of_format_1_leaves_the_stage_in_the_path(
 
 @pytest.mark.parametrize("event", [{"requestContext": None}, {"httpMethod": None, "Records": []}])
 def test_an_incomplete_lambda_request_is_refused(service: LambdaService, event: Document) -> None:
-    """No missing part is assumed."""
+    """A request without its necessary parts is refused, without an assumption about them."""
     with pytest.raises(NotAnHTTPEventError):
         service.handle(event, remaining_s=30)
 
@@ -386,12 +390,13 @@ def test_an_incomplete_lambda_request_is_refused(service: LambdaService, event: 
 def test_an_invocation_ends_with_its_metrics(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Written to standard output before Lambda freezes the process; there is no route for them."""
+    """An invocation writes its metrics to standard output before Lambda freezes the process; there
+    is no route for them."""
     metrics = EmfMetrics("saas")
     service = LambdaService(create_app(settings, hands_back=True, metrics=metrics), metrics)
     try:
         assert ask(service, post(http_api_event)).status == 400
-        # The log goes there, too, in a test.
+        # In a test the log is written there, too.
         printed = capsys.readouterr().out.splitlines()
         lines = [json.loads(line) for line in printed if line.startswith("{")]
         counted = next(line for line in lines if "orchestrator_events_total" in line)

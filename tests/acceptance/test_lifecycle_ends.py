@@ -1,4 +1,4 @@
-"""How a tenant's operations end, over HTTP: by their handlers, and by outcomes that come."""
+"""How a tenant's operations end, over HTTP: by their handlers, and by outcome events."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -38,7 +38,7 @@ FAILED = {PROVISION: "provision_failed", DEPROVISION: "deprovision_failed"}
 DURING = {PROVISION: "provisioning", DEPLOY: "deploying", DEPROVISION: "deprovisioning"}
 
 
-# Handlers of a user's
+# Users' handlers
 
 
 def extension_of(**by_type: Any) -> Extension:
@@ -53,11 +53,11 @@ async def start_with(start_service: StartService, settings: Settings, **by_type:
 
 
 async def do_nothing(event: Event[dict[str, Any]], run: Run) -> None:
-    """A job that we know nothing of was started."""
+    """Another system's job was started, of which the service has no record."""
 
 
 def taking_a_second(clock: ManualClock, handler: Handler) -> Handler:
-    """The handler, after which the next event is surely a later one."""
+    """The handler, and a second that passes after it, so that the next event is later."""
 
     async def handle(event: Any, run: Run) -> None:
         await handler(event, run)
@@ -70,7 +70,8 @@ def taking_a_second(clock: ManualClock, handler: Handler) -> Handler:
 async def test_an_operation_without_a_job_of_ours_stays_open(
     start_service: StartService, settings: Settings, clock: ManualClock, event_type: str
 ) -> None:
-    """Whoever overrides a handler keeps the lifecycle; with no job known an outcome ends it."""
+    """An operation whose overridden handler started no recorded job stays open until an outcome
+    event ends it."""
     service = await start_with(start_service, settings, **{event_type: do_nothing})
     address = await read_success(await send(service, event_type, "first"))
     clock.turn(10 * 24 * 3600)
@@ -88,7 +89,8 @@ async def test_an_operation_without_a_job_of_ours_stays_open(
 async def test_an_overridden_deployment_without_a_job_ends_when_it_returns(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """The tenant is active at once, and the timeline has request and outcome."""
+    """A deployment whose overridden handler started no job succeeds when it returns, with request
+    and outcome in the timeline."""
     handler = taking_a_second(clock, do_nothing)
     service = await start_with(start_service, settings, **{DEPLOY: handler})
     await read_success(await send(service, DEPLOY, "first"))
@@ -131,14 +133,15 @@ async def test_a_handler_ends_its_operation_itself(
     reason: str | None,
     state: str,
 ) -> None:
-    """`run.complete()` and `run.fail(reason)` become the outcome event, through the registry."""
-    told = []
+    """`run.complete()` and `run.fail(reason)` make the outcome event, which the registered handler
+    gets once."""
+    reasons = []
 
     async def end(event: Event[dict[str, Any]], run: Run) -> None:
         run.complete() if reason is None else run.fail(reason)
 
     async def hear(event: Event[dict[str, Any]], run: Run) -> None:
-        told.append(event.body.get("reason"))
+        reasons.append(event.body.get("reason"))
 
     outcome = f"{event_type}_{'FAILURE' if reason else 'SUCCESS'}"
     ending = taking_a_second(clock, end)
@@ -146,20 +149,21 @@ async def test_a_handler_ends_its_operation_itself(
     answer = await send(service, event_type, "first", context="k")
     run = await read_run(service, await read_success(answer))
     assert run["status"] == "succeeded"
-    assert told == [reason]
+    assert reasons == [reason]
     tenant = await read_tenant(service)
     assert (tenant["state"], tenant["operation"]) == (state, None)
     assert [entry["eventType"] for entry in tenant["timeline"]] == [outcome, event_type]
 
     assert is_replay(await send(service, event_type, "again", context="k"))
-    assert told == [reason]
+    assert reasons == [reason]
 
 
 @pytest.mark.parametrize("action", ["complete", "fail"])
 async def test_only_an_operation_that_was_opened_can_be_ended(
     start_service: StartService, settings: Settings, action: str
 ) -> None:
-    """In a type that opens none it is the handler's bug."""
+    """`run.complete()` and `run.fail()` in an event type that opens no operation are a bug of the
+    handler: 500."""
 
     async def end(event: Event[dict[str, Any]], run: Run) -> None:
         run.complete() if action == "complete" else run.fail("why")
@@ -172,7 +176,7 @@ async def test_only_an_operation_that_was_opened_can_be_ended(
 async def test_an_outcomes_handler_that_failed_is_retried(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """The sweep calls it again."""
+    """The sweep retries the handler of an outcome that failed, and then the operation ends."""
     attempts = []
 
     async def end(event: Event[dict[str, Any]], run: Run) -> None:
@@ -201,7 +205,7 @@ async def test_an_outcomes_handler_that_failed_is_retried(
 async def test_an_outcome_of_an_unseen_tenant_moves_it(
     either: Client, event_type: str, outcome: str
 ) -> None:
-    """Tenants that are older than the ledger get the state and tier that the event has."""
+    """An outcome of a tenant that is older than the ledger sets its state and tier."""
     await read_success(await send(either, f"{event_type}_{outcome}", "outcome", tier="GOLD"))
     tenant = await read_tenant(either)
     states = {"SUCCESS": ("provisioned", "active", "deprovisioned")}
@@ -215,7 +219,7 @@ async def test_an_outcome_of_an_unseen_tenant_moves_it(
 async def test_the_first_outcome_counts(
     either: Client, first: str, late: str, names_operation: bool
 ) -> None:
-    """A late one that says the opposite is kept in the timeline and moves nothing."""
+    """A later outcome that contradicts the first is in the timeline, and changes no state."""
     await read_success(await send(either, PROVISION, "request"))
     operation_id = (await read_tenant(either))["operation"]["operationId"]
     named = {"operationId": operation_id} if names_operation else {}
@@ -238,7 +242,7 @@ async def test_the_first_outcome_counts(
 
 @pytest.mark.parametrize("event_type", OPENING)
 async def test_an_outcome_of_another_kind_ends_nothing(either: Client, event_type: str) -> None:
-    """A deployment's report says nothing of a provisioning that is under way."""
+    """An outcome of one kind of operation ends no open operation of another kind."""
     await read_success(await send(either, event_type, "request"))
     before = await read_tenant(either)
     for other in set(OPENING) - {event_type}:
@@ -251,12 +255,13 @@ async def test_an_outcome_of_another_kind_ends_nothing(either: Client, event_typ
 async def test_an_outcome_that_names_another_build_ends_nothing(
     either: Client, codebuild: CodeBuildStandIn, names_operation: bool
 ) -> None:
-    """Only the build of the operation itself reports on it, whatever operation another names."""
+    """An outcome that names another build ends nothing, whatever operation it names; one of the
+    operation's own build does."""
     await read_success(await send(either, PROVISION, "request"))
     operation_id = (await read_tenant(either))["operation"]["operationId"]
     named = {"operationId": operation_id} if names_operation else {}
     own = only_build(codebuild).id
-    # Whoever asked about it on the stranger's word would learn that it is over.
+    # A query of the builder because of the foreign outcome would show that it is over.
     codebuild.finish(own, "SUCCEEDED")
     named["CODEBUILD_BUILD_ID"] = "standard-tenant:other"
     stranger = await send(either, f"{PROVISION}_FAILURE", "1", **named)
@@ -271,7 +276,8 @@ async def test_an_outcome_that_names_another_build_ends_nothing(
 async def test_the_report_of_an_earlier_build_does_not_end_the_next_operation(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """By its build, its operation or its start key it belongs to the one that is over."""
+    """A late report that names the build, the operation or the start key of an ended operation
+    doesn't end the next one."""
     await read_success(await send(either, PROVISION, "request-1"))
     operation_id = (await read_tenant(either))["operation"]["operationId"]
     build = only_build(codebuild)
@@ -292,7 +298,8 @@ async def test_the_report_of_an_earlier_build_does_not_end_the_next_operation(
 async def test_an_outcome_waits_for_the_run_that_opened_its_operation(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Before the job is recorded nobody knows whose report it is; the sweep ends it afterwards."""
+    """An outcome waits until the job is recorded, since before it can't be matched; then the sweep
+    ends the operation."""
     codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     await read_wait(await send(either, PROVISION, "request"), pause_s=30)
     early = await read_wait(await send(either, f"{PROVISION}_SUCCESS", "early"), pause_s=15)
@@ -316,7 +323,8 @@ async def test_an_outcome_waits_for_the_run_that_opened_its_operation(
 async def test_an_outcome_waits_while_the_request_is_in_progress(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """The report of a build that is quicker than its start's answer is postponed, not lost."""
+    """An outcome that arrives while its request is in progress is postponed, and ends the operation
+    later."""
     entered, release = asyncio.Event(), asyncio.Event()
 
     async def slow(event: Event[dict[str, Any]], run: Run) -> None:
@@ -339,7 +347,7 @@ async def test_an_outcome_waits_while_the_request_is_in_progress(
 async def test_the_tier_is_remembered(
     either: Client, codebuild: CodeBuildStandIn, event_type: str
 ) -> None:
-    """What comes later need not name the tier that the tenant was provisioned with."""
+    """A later request need not name the tier that the tenant was provisioned with."""
     await bring_into(either, "provisioned")
     assert (await read_tenant(either))["tier"] == "FULL"
     await read_success(await send(either, event_type, "request", tier=None))
@@ -351,7 +359,7 @@ async def test_the_tier_is_remembered(
 async def test_the_tier_of_a_provisioning_that_failed_is_remembered_too(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """What is left of it must be taken down with the right job."""
+    """The deprovisioning after a failed provisioning starts the job of that provisioning's tier."""
     await bring_into(either, "provision_failed")
     await read_success(await send(either, DEPROVISION, "request", tier=None))
     assert [build.project for build in codebuild.builds.values()][-1] == "standard-tenant-teardown"
@@ -360,7 +368,8 @@ async def test_the_tier_of_a_provisioning_that_failed_is_remembered_too(
 async def test_a_deployment_without_a_job_ends_at_once(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
-    """A tier with no deployment job: the tenant is active, and no build is started."""
+    """A deployment of a tier without a deployment job makes the tenant active at once, without a
+    build."""
     service = await start_service()
     await read_success(await send(service, DEPLOY, "request", tier="BASIC"))
     assert await state_of(service) == "active"

@@ -1,4 +1,4 @@
-"""Jobs start jobs, and hand them the key that they were given: only the outer one is ours."""
+"""Jobs that start jobs and pass their start key on: only the outer job is the service's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,8 @@ STARTED = "ORCHESTRATOR_RUN_ID"
 
 
 def start_nested(codebuild: CodeBuildStandIn, key: str, project: str = "terraform") -> Build:
-    """As a buildspec does it: StartBuild with the variables that the other build needs."""
+    """Start a build as a buildspec does: StartBuild with the variables that the nested build
+    needs."""
     codebuild.add_project(project)
     handed_on = [{"name": STARTED, "value": key, "type": "PLAINTEXT"}]
     request = {"projectName": project, "environmentVariablesOverride": handed_on}
@@ -43,7 +44,7 @@ async def tell(service: Client, build: Build) -> None:
 
 @pytest.fixture
 async def on_machines(start_service: StartService, on_step_functions: Settings) -> Client:
-    """The service, whose jobs are executions."""
+    """The service with executions as its jobs."""
     return await start_service(on_step_functions)
 
 
@@ -54,13 +55,18 @@ async def test_a_build_within_an_execution_runs_on(
     codebuild: CodeBuildStandIn,
     reports_itself: bool,
 ) -> None:
-    """Whoever tells of it."""
+    """A build that an execution started is neither stopped nor the job, whether its own report or
+    its state change arrives."""
     await read_success(await on_machines.post(PROVISION, json=BODY))
     (execution,) = step_functions.executions.values()
     build = start_nested(codebuild, execution["name"])
     if reports_itself:
-        told = {"tenantId": TENANT, STARTED: execution["name"], "CODEBUILD_BUILD_ID": build.id}
-        await on_machines.post("/events/TENANT_PROVISIONING_SUCCESS", json=told)
+        self_report = {
+            "tenantId": TENANT,
+            STARTED: execution["name"],
+            "CODEBUILD_BUILD_ID": build.id,
+        }
+        await on_machines.post("/events/TENANT_PROVISIONING_SUCCESS", json=self_report)
     else:
         await tell(on_machines, build)
     assert build.status == "IN_PROGRESS"
@@ -73,7 +79,8 @@ async def test_a_build_within_an_execution_is_not_taken_for_it(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Not even where the start's answer was lost, and the build is the first that is heard of."""
+    """A nested build isn't adopted, even if the answer to its execution's start was lost and its
+    state change arrives first."""
     step_functions.inject("StartExecution", *[Fault.answer_lost()] * 2)
     await read_problem(await on_machines.post(PROVISION, json=BODY), 503)
     (execution,) = step_functions.executions.values()
@@ -90,7 +97,7 @@ async def test_a_build_within_an_execution_is_not_taken_for_it(
 async def test_a_build_within_a_build_is_not_the_job(
     service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """It is neither found for a lost start, nor stopped, nor does its end end anything."""
+    """A nested build isn't found for a lost start, isn't stopped, and its end ends no operation."""
     codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
     await read_problem(await service.post(PROVISION, json=BODY), 503)
     outer = only_build(codebuild)
@@ -110,7 +117,7 @@ async def test_a_build_within_a_build_is_not_the_job(
 
 
 class Mine:
-    """A builder of the user's, which runs what other builders know, too."""
+    """A user's builder whose jobs are known to built-in builders too."""
 
     def __init__(self, codebuild: CodeBuildStandIn) -> None:
         self.codebuild = codebuild
@@ -139,7 +146,8 @@ async def test_jobs_of_a_users_builder_are_left_to_it(
     codebuild: CodeBuildStandIn,
     job_identifier: str,
 ) -> None:
-    """Also where AWS sends an event of one before it is recorded."""
+    """A job of a user's builder isn't stopped, even if AWS sends a state change of it before it is
+    recorded."""
     mine, registry = Mine(codebuild), HandlerRegistry()
 
     @registry.on("TENANT_PROVISIONING")
@@ -148,8 +156,8 @@ async def test_jobs_of_a_users_builder_are_left_to_it(
         if job_identifier == "build":
             await tell(service, only_build(codebuild))
             return
-        told = {"executionArn": job.id, "status": "RUNNING", "input": "{}"}
-        change = envelope("Step Functions Execution Status Change", told, source="aws.states")
+        detail = {"executionArn": job.id, "status": "RUNNING", "input": "{}"}
+        change = envelope("Step Functions Execution Status Change", detail, source="aws.states")
         assert (await service.post("/events", json=change)).status == 200
 
     extension = Extension(builders={"MINE": mine}, registry=registry)

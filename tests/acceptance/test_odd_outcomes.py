@@ -1,4 +1,5 @@
-"""Outcomes of odd shapes and at odd times: what they end ends once, and its sender hears of it."""
+"""Outcomes of unexpected shapes and at unexpected times end their operation once, and are
+reported."""
 
 import asyncio
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ async def post(service: Client, event_type: str, event_id: str = "e-1", **body: 
 
 
 class Plain:
-    """A builder that starts, and no more: it can't be asked, so that reports count."""
+    """A builder that only starts jobs and can't describe them, so that reports count."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -50,14 +51,15 @@ async def test_an_odd_variable_of_a_build_spoils_no_report(
     control_plane: ControlPlane,
     extra: dict[str, Any],
 ) -> None:
-    """A build's own report is its whole environment, whose names may be the payload's, too."""
+    """A self-report is the build's whole environment, so a variable with the name of a payload's
+    field, but another shape, is ignored."""
     service = await start_service(settings_with_webhook)
     await control_plane.expect(TENANT, context="c-1")
     event = provisioning_event(tenant_id=TENANT, override=CREDENTIALS)
     await read_success(await service.post("/events", json=event))
     build = only_build(codebuild)
-    told_by_itself = {"CODEBUILD_BUILD_ID": build.id, **extra}
-    assert await post(service, f"{PROVISION}_SUCCESS", "self", **told_by_itself) == 200
+    self_report = {"CODEBUILD_BUILD_ID": build.id, **extra}
+    assert await post(service, f"{PROVISION}_SUCCESS", "self", **self_report) == 200
     codebuild.finish(build.id)
     assert await post(service, "CodeBuild Build State Change", **build.as_state_change()) == 200
     assert await state_of(service) == "provisioned"
@@ -67,7 +69,8 @@ async def test_an_odd_variable_of_a_build_spoils_no_report(
 async def test_a_model_of_ones_own_spoils_no_report(
     start_service: StartService, settings_with_webhook: Settings, control_plane: ControlPlane
 ) -> None:
-    """Whoever overrides the provisioning may have a plan that is text, and end it at once."""
+    """The end of an operation is reported even if the user's own model of the request has another
+    shape of `plan`."""
     registry = HandlerRegistry()
 
     @attrs.frozen
@@ -89,7 +92,8 @@ async def test_a_model_of_ones_own_spoils_no_report(
 async def test_a_request_of_a_shape_of_its_own_is_deployed(
     start_service: StartService, settings: Settings, clock: ManualClock, queue: Queue
 ) -> None:
-    """TENANT_DEPLOYMENT is made of it, and the built-in handler knows another `plan`."""
+    """A request of the user's own shape is deployed, although the built-in deployment expects
+    another shape of `plan`."""
     registry, builder = HandlerRegistry(), InMemoryBuilder("B")
 
     @attrs.frozen
@@ -122,12 +126,13 @@ async def test_a_request_of_a_shape_of_its_own_is_deployed(
 async def test_a_report_may_have_the_requests_name_for_the_operation(
     start_service: StartService,
 ) -> None:
-    """Its `operationId`, where we publish our own."""
+    """An outcome may name the `operationId` of the request instead of the service's own; another id
+    ends nothing."""
     registry = HandlerRegistry()
 
     @registry.on(PROVISION)
     async def provision(event: Body, run: Run) -> None:
-        """Something else works on it, and reports."""
+        """Another system provisions the tenant, and reports."""
 
     service = await start_service(extension=Extension(registry=registry))
     assert await post(service, PROVISION, operationId="op-77") == 200
@@ -140,12 +145,13 @@ async def test_a_report_may_have_the_requests_name_for_the_operation(
 async def test_other_names_of_secrets_hold_up_no_outcome(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """A report waits while the settings learn that it carries one: it is the same event still."""
+    """An outcome that waits for its retry stays the same event when a field of it becomes a secret
+    by a new setting."""
     registry, ledger, is_down = HandlerRegistry(), InMemoryLedger(), [True]
 
     @registry.on(PROVISION)
     async def provision(event: Body, run: Run) -> None:
-        """Something else works on it, and reports."""
+        """Another system provisions the tenant, and reports."""
 
     @registry.on(f"{PROVISION}_SUCCESS")
     async def provisioned(event: Body, run: Run) -> None:
@@ -167,7 +173,8 @@ async def test_other_names_of_secrets_hold_up_no_outcome(
 async def test_each_failure_has_its_clean_up(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """Told in equal words without an id, two days apart."""
+    """Each failed provisioning has its clean-up, even if its outcome has equal content and no id,
+    two days after the first."""
     builder = Plain()
     tier = {"jobIdentifier": "make", "cleanupJobIdentifier": "clean", "builder": "B"}
     patient = attrs.evolve(settings.operations, deadline_s=10_000_000)
@@ -190,7 +197,8 @@ async def test_each_failure_has_its_clean_up(
 async def test_each_provisioning_is_deployed(
     start_service: StartService, settings: Settings, clock: ManualClock, queue: Queue
 ) -> None:
-    """Also after a forced replay, and if the report of its end names no start key."""
+    """A provisioning is deployed after a forced replay too, and if the report of its end names no
+    start key."""
     builder = Plain()
     tier = {"jobIdentifier": "make", "deploymentJobIdentifier": "deploy", "builder": "B"}
     service = await start_service(
@@ -222,7 +230,7 @@ async def test_equal_content_of_an_old_cancelled_run_is_a_new_event(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Equal content is one event for 25 hours."""
+    """Equal content of a cancelled run is refused within 25 hours, and a new event afterwards."""
     service = await start_service(with_full_tier(settings))
     codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     body = {"tenantId": TENANT, "tier": "FULL"}
@@ -239,7 +247,7 @@ async def test_a_webhook_that_is_no_address_breaks_no_sweep(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """The report waits, and says why."""
+    """A webhook that is no valid address fails neither the sweep nor the end of its operation."""
     url = "https://[tenant].control.example/webhook"
     tier = {"jobIdentifier": "standard-tenant", "API_ENDPOINT": url}
     service = await start_service(
@@ -260,7 +268,7 @@ async def test_a_webhook_that_is_no_address_breaks_no_sweep(
 
 
 class Silent(InMemoryBuilder):
-    """It gives no answer at all."""
+    """A builder whose answer to `describe_jobs` is None."""
 
     async def describe_jobs(self, *, job_ids: Any) -> Any:
         await asyncio.sleep(0)
@@ -269,7 +277,8 @@ class Silent(InMemoryBuilder):
 async def test_a_builder_that_answers_nothing_breaks_no_sweep(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """It is down, as far as anybody can tell."""
+    """A builder that returns None counts as unreachable: the sweep is 503, and the operation stays
+    open."""
     tiers = Tiers(backend="static", static={"FULL": {"jobIdentifier": "up", "builder": "B"}})
     service = await start_service(
         attrs.evolve(settings, tiers=tiers), extension=Extension(builders={"B": Silent("B")})

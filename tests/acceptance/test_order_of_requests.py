@@ -1,4 +1,4 @@
-"""Requests for one tenant that come in any order: whose turn it is, and what comes too late."""
+"""Requests for one tenant that arrive in any order: their turn, and those that are too late."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ from tests.control_plane.receiver import SECRET, ControlPlane
 async def send_at(
     service: Client, event_type: str, event_id: str, time: str, **body: Any
 ) -> ClientResponse:
-    """Deliver a request that its sender dates."""
+    """Deliver a request with the time of its sender."""
     detail = {"tenantId": TENANT, "tier": "FULL", **body}
     sent = envelope(event_type, detail, event_id=event_id, time=f"2026-11-20T{time}Z")
     answer: ClientResponse = await service.post("/events", json=sent)
@@ -41,7 +41,8 @@ async def send_at(
 
 
 async def test_each_request_has_its_turn(either: Client, codebuild: CodeBuildStandIn) -> None:
-    """Provision, deprovision, provision: nobody is told of success for what is removed after it."""
+    """Provision, deprovision and provision are handled in turn, and no provisioning that is removed
+    afterwards is a duplicate's success."""
     await read_success(await send(either, PROVISION, "first"))
     second = await read_wait(await send(either, DEPROVISION, "second"), pause_s=15)
     third = await read_wait(await send(either, PROVISION, "third"), pause_s=15)
@@ -60,7 +61,7 @@ async def test_each_request_has_its_turn(either: Client, codebuild: CodeBuildSta
 async def test_an_archive_tears_no_tenant_down(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """What was sent before the latest request is refused, and an operator may insist."""
+    """A request that was sent before the latest one is refused, and an operator may force it."""
     await read_success(await send_at(either, PROVISION, "new", "08:05:00"))
     await read_success(await send(either, f"{PROVISION}_SUCCESS", "outcome"))
     words = "tenant was asked later for provisioning; replay with force"
@@ -72,7 +73,7 @@ async def test_an_archive_tears_no_tenant_down(
 
 
 async def test_a_date_in_the_future_counts_as_now(either: Client, clock: ManualClock) -> None:
-    """One that is dated 2096 makes no later one stale."""
+    """A request that is dated in the future makes no later one stale."""
     detail = {"tenantId": TENANT, "tier": "FULL"}
     dated = envelope(PROVISION, detail, event_id="a", time="2096-01-01T00:00:00Z")
     await read_success(await either.post("/events", json=dated))
@@ -86,7 +87,8 @@ async def test_a_date_in_the_future_counts_as_now(either: Client, clock: ManualC
 async def test_a_request_for_something_else_cannot_join(
     either: Client, codebuild: CodeBuildStandIn, other: dict[str, Any]
 ) -> None:
-    """It is told what is being done instead, and its run is kept as failed."""
+    """A request for another tier or builder than the operation under way is a 422 that names the
+    difference, and its run is kept as failed."""
     first = await read_success(await send(either, PROVISION, "first"))
     answer = await send(either, PROVISION, "second", **other)
     problem = await read_problem(answer, 422)
@@ -99,7 +101,8 @@ async def test_a_request_for_something_else_cannot_join(
 async def test_a_request_that_means_two_tenants_is_refused(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Its job would be given another tenant than the one that it is recorded for."""
+    """A request whose variables name another tenant is refused, since its job would work on that
+    one."""
     override = {"tenant": '{"id":"t-2"}'}
     config = {"type": "CODE_BUILD", "config": {"environmentOverride": override}}
     answer = await send(either, PROVISION, "first", builderConfig=config)
@@ -112,7 +115,8 @@ async def test_a_request_that_means_two_tenants_is_refused(
 
 @pytest.mark.parametrize("by", ["context", "operationId"])
 async def test_a_repeated_outcome_ends_no_later_request(either: Client, by: str) -> None:
-    """The failure of the first request comes once more, under another event id."""
+    """The failure of the first request, sent again under another event id, doesn't end the second
+    request."""
     await read_success(await send(either, PROVISION, "first", context="context-1"))
     (run,) = await list_runs(either, eventType=PROVISION)
     named = {"context": "context-1", "operationId": run["operationId"]}[by]
@@ -139,7 +143,7 @@ async def test_a_repeated_outcome_ends_no_later_request(either: Client, by: str)
 async def test_an_outcome_that_names_nothing_is_refused(
     either: Client, body: dict[str, Any]
 ) -> None:
-    """A silent 200 would lose it: 422, and a failed run."""
+    """An outcome that names no tenant is a 422 and a failed run, since a 200 would lose it."""
     sent = {"version": "0", "id": "a", "detail-type": f"{PROVISION}_SUCCESS", "detail": body}
     problem = await read_problem(await either.post("/events", json={**sent, "source": "s"}), 422)
     assert (await read_run(either, problem["instance"]))["status"] == "failed"
@@ -148,7 +152,7 @@ async def test_an_outcome_that_names_nothing_is_refused(
 async def test_equal_content_is_another_event_after_another_request(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Provision, deprovision, the same provision again, all without an id: three jobs."""
+    """Provision, deprovision and the same provision again, all without an id, are three jobs."""
     body = {"tenantId": TENANT, "tier": "FULL"}
     addresses = []
     for event_type in (PROVISION, DEPROVISION, PROVISION):
@@ -169,8 +173,8 @@ async def test_equal_content_is_another_event_after_another_request(
 async def test_an_operation_without_a_job_ends_while_its_content_waits(
     start_service: StartService, settings: Settings, clock: ManualClock, ended_by: str
 ) -> None:
-    """A handler of the user's has started nothing. The same provisioning again, behind a
-    deprovisioning, is another one: what waits for the tenant is not what opened it."""
+    """An operation whose handler started nothing ends by an outcome or a cancel although a request
+    with its content waits behind a deprovisioning: that is another request."""
     registry = HandlerRegistry()
 
     @registry.on(PROVISION)
@@ -203,8 +207,8 @@ async def test_a_report_that_was_left_to_a_missing_deployment_is_sent(
     control_plane: ControlPlane,
     clock: ManualClock,
 ) -> None:
-    """No deployment follows the provisioning: its success is reported when the tenant's next
-    operation opens, and the deployment that comes too late deploys nothing."""
+    """A provisioning whose deployment never came is reported when the tenant's next operation
+    opens, and the late deployment starts nothing."""
     callback = Callback(url=control_plane.url, after="deployment")
     service = await start_service(attrs.evolve(with_full_tier(settings), callback=callback))
     secret: dict[str, Any] = {"secret": SECRET, "context": "context-1"}
@@ -219,8 +223,8 @@ async def test_a_report_that_was_left_to_a_missing_deployment_is_sent(
 
     await read_success(await send(service, DEPROVISION, "second"))
     await sweep(service)
-    (told,) = await control_plane.accepted()
-    assert told["data"]["status"] == 1
+    (report,) = await control_plane.accepted()
+    assert report["data"]["status"] == 1
     await read_success(await send(service, f"{DEPROVISION}_SUCCESS", "gone"))
     follow_up: dict[str, Any] = {"operationId": run["operationId"]}
     address = await read_success(await send(service, DEPLOY, "late", **follow_up))

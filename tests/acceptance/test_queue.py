@@ -21,7 +21,7 @@ PROVISION = "/events/TENANT_PROVISIONING"
 
 
 def statuses(desk: Desk) -> set[str]:
-    """Those of all runs."""
+    """The statuses of all runs."""
     kept = desk.ledger._items.values()
     return {one.status.value for one in kept if isinstance(one, RunRecord)}
 
@@ -29,7 +29,7 @@ def statuses(desk: Desk) -> set[str]:
 async def test_an_event_is_accepted_and_handled_later(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """Its run shows as queued, and then as what it came to."""
+    """Its run is shown as queued, and after a worker has handled it with its result."""
     desk = await start_desk()
     address = await accepted(desk, provisioning_event(), PROVISION)
     run = await read_run(desk.service, address)
@@ -44,7 +44,8 @@ async def test_an_event_is_accepted_and_handled_later(
 async def test_the_senders_name_of_an_event_goes_through_the_queue(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """A bare body whose path names the type: its build has the variables of the toolkit's."""
+    """A bare body whose path has the toolkit's name of the type makes a build with the toolkit's
+    variables."""
     desk = await start_desk()
     detail = {"tenantId": "t-1", "tenantName": "Harbour", "tier": "STANDARD"}
     await accepted(desk, detail, "/events/sbt_aws_onboardingRequest")
@@ -55,7 +56,7 @@ async def test_the_senders_name_of_an_event_goes_through_the_queue(
 async def test_a_redelivered_event_is_queued_again(
     start_desk: StartDesk, codebuild: CodeBuildStandIn, in_groups: bool
 ) -> None:
-    """202 again; it makes one job, and once it is handled it is a duplicate."""
+    """A redelivered event is 202 again and makes one job; once it is handled it is a duplicate."""
     desk = await start_desk()
     event = provisioning_event()
     first = await accepted(desk, event)
@@ -72,7 +73,7 @@ async def test_a_redelivered_event_is_queued_again(
 async def test_a_failed_event_that_is_redelivered_is_a_new_attempt(
     start_desk: StartDesk, clock: ManualClock
 ) -> None:
-    """A FIFO queue doesn't drop it as a duplicate of the last one, minutes ago."""
+    """A FIFO queue doesn't drop a failed event that is sent again within minutes."""
     registry, causes = HandlerRegistry(), [PermanentError("no such tier")]
 
     @registry.on("ORDER")
@@ -95,7 +96,8 @@ async def test_a_failed_event_that_is_redelivered_is_a_new_attempt(
 async def test_a_forced_replay_that_must_wait_stays_in_the_queue(
     start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Its run is as it was, so that nobody else knows of the wish."""
+    """A forced replay that must wait stays in the queue, since its run has no record of it, and is
+    handled later."""
     desk = await start_desk()
     address = await accepted(desk, provisioning_event(tenant_id="t-1", event_id="up"))
     await desk.work()
@@ -118,7 +120,7 @@ async def test_a_forced_replay_that_must_wait_stays_in_the_queue(
 async def test_a_worker_that_is_quicker_than_the_service(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """The event is done before its run could be shown as queued: 200."""
+    """An event that a worker has handled before its run is written as queued is answered 200."""
     desk = await start_desk()
     sent = desk.inbox.send
 
@@ -145,7 +147,7 @@ async def test_a_worker_that_is_quicker_than_the_service(
 async def test_an_event_that_cannot_be_handled_is_refused_before_the_queue(
     start_desk: StartDesk, path: str, body: bytes, status: int
 ) -> None:
-    """And isn't queued."""
+    """An event that can't be handled is refused at once, and isn't queued."""
     desk = await start_desk()
     headers = {"Content-Type": "application/json"}
     await read_problem(await desk.service.post(path, data=body, headers=headers), status)
@@ -153,7 +155,7 @@ async def test_an_event_that_cannot_be_handled_is_refused_before_the_queue(
 
 
 async def test_another_body_under_the_same_id_is_refused(start_desk: StartDesk) -> None:
-    """The first one is handled, the second never."""
+    """Another body under the same id is 422; the first one is handled."""
     desk = await start_desk()
     await accepted(desk, provisioning_event(tier="STANDARD"))
     other = provisioning_event(tier="BASIC")
@@ -166,7 +168,8 @@ async def test_another_body_under_the_same_id_is_refused(start_desk: StartDesk) 
 async def test_equal_content_is_one_event(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """A body without any id keeps its identity on its way through the queue."""
+    """A body without an id keeps its identity in the queue, so equal content sent again is a
+    duplicate."""
     desk = await start_desk()
     body = {"tenantId": "t-1", "tier": "STANDARD"}
     first = await accepted(desk, body, PROVISION)
@@ -179,8 +182,8 @@ async def test_equal_content_is_one_event(
 async def test_queued_equal_content_is_another_event_after_another_request(
     start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Provision, deprovision, the same provision again within minutes: three jobs. A message of the
-    first that the queue redelivers is no fourth."""
+    """Provision, deprovision and the same provision again within minutes are three jobs; a
+    redelivered message of the first makes no fourth."""
     desk = await start_desk()
     body = {"tenantId": "t-1", "tier": "STANDARD"}
     await accepted(desk, body, PROVISION)
@@ -213,8 +216,9 @@ async def test_queued_equal_content_is_another_event_after_another_request(
 async def test_equal_content_that_is_accepted_in_a_row_is_three_pieces_of_work(
     start_desk: StartDesk, clock: ManualClock
 ) -> None:
-    """Provision, deprovision, provision without ids, each answered 202 before a worker comes. One
-    that meets its like at work stays in the queue until it is known whether they are the same."""
+    """Provision, deprovision, provision without ids, each answered 202 before a worker starts, are
+    three requests; a message with the content of a run in progress stays in the queue until it is
+    known whether they are the same."""
     desk = await start_desk()
     body = {"tenantId": "t-1", "tier": "STANDARD"}
     for path in (PROVISION, "/events/TENANT_DEPROVISIONING", PROVISION):
@@ -229,7 +233,7 @@ async def test_equal_content_that_is_accepted_in_a_row_is_three_pieces_of_work(
 
 
 async def test_a_header_names_the_event(start_desk: StartDesk) -> None:
-    """The worker finds the run that the service has shown."""
+    """An event with an id header has the same run for the service and for the worker."""
     desk = await start_desk()
     headers = {"Idempotency-Key": "mine"}
     body = {"tenantId": "t-1", "tier": "STANDARD"}
@@ -242,7 +246,7 @@ async def test_a_header_names_the_event(start_desk: StartDesk) -> None:
 async def test_eventbridge_may_fill_the_queue_itself(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """A message is an envelope as it stands; the event is known by the envelope's id."""
+    """A message that is an envelope is handled, and identified by the envelope's id."""
     desk = await start_desk()
     for number in range(2):
         text = json.dumps(provisioning_event())
@@ -256,7 +260,7 @@ async def test_eventbridge_may_fill_the_queue_itself(
 async def test_the_sweep_takes_up_what_the_queue_has_lost(
     start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """A message that went to the dead-letter queue, or expired: its event is handled, too."""
+    """The sweep handles a queued event whose message expired or went to the dead-letter queue."""
     desk = await start_desk()
     address = await accepted(desk, provisioning_event())
     (lost,) = await desk.inbox.receive(limit=1, wait_s=0)
@@ -272,7 +276,7 @@ async def test_the_sweep_takes_up_what_the_queue_has_lost(
 async def test_a_replay_goes_through_the_queue(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """Each is a wish of its own, even where equal messages count as one."""
+    """Each replay is queued, even where equal messages count as one."""
     desk = await start_desk()
     codebuild.inject("StartBuild", Fault.error("InvalidInputException"))
     address = await accepted(desk, provisioning_event())
@@ -290,7 +294,7 @@ async def test_a_replay_goes_through_the_queue(
 async def test_a_queued_replay_has_the_name_of_its_operator(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """The worker keeps it with the attempt, as an HTTP replay does."""
+    """The worker records the operator's name with the attempt, as an HTTP replay does."""
     desk = await start_desk()
     codebuild.inject("StartBuild", Fault.error("InvalidInputException"))
     address = await accepted(desk, provisioning_event())
@@ -308,7 +312,8 @@ async def test_a_queued_replay_has_the_name_of_its_operator(
 async def test_messages_of_stored_runs_are_deleted_from_the_queue(
     start_desk: StartDesk, error: Exception
 ) -> None:
-    """Whatever their result: the ledger counts attempts, the queue doesn't."""
+    """A message is deleted whatever its run's result, since the ledger counts attempts, not the
+    queue."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -325,15 +330,16 @@ async def test_messages_of_stored_runs_are_deleted_from_the_queue(
 async def test_an_outcome_does_not_wait_behind_the_request_that_waits_for_it(
     start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """The deployment waits for the provisioning; the provisioning's outcome comes behind it."""
+    """A provisioning's outcome is handled although the deployment before it in the queue waits for
+    the provisioning."""
     desk = await start_desk()
     await accepted(desk, provisioning_event(tenant_id="t-1", event_id="p"))
     await desk.work()
     deployment = {"tenantId": "t-1", "tier": "PREMIUM"}
     waits = await accepted(desk, envelope("TENANT_DEPLOYMENT", deployment, event_id="d"))
     codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
-    told = {"tenantId": "t-1", "CODEBUILD_BUILD_ID": only_build(codebuild).id}
-    await accepted(desk, envelope("TENANT_PROVISIONING_SUCCESS", told, event_id="o"))
+    self_report = {"tenantId": "t-1", "CODEBUILD_BUILD_ID": only_build(codebuild).id}
+    await accepted(desk, envelope("TENANT_PROVISIONING_SUCCESS", self_report, event_id="o"))
     await desk.work()
     clock.turn(15)
     assert (await desk.service.post("/events/RECONCILE", json={})).status == 200
@@ -367,16 +373,19 @@ async def test_requests_of_a_tenant_share_a_message_group_and_outcomes_do_not(
 async def test_a_secret_in_a_self_report_is_not_stored(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """Neither while it is queued nor after; and the worker recognizes the very same event."""
+    """A self-report's secret is stored neither while it is queued nor after, and the worker
+    recognizes the same event."""
     desk = await start_desk()
     await accepted(desk, provisioning_event(tenant_id="t-1", event_id="p"))
     await desk.work()
-    told = {
+    self_report = {
         "tenantId": "t-1",
         "CODEBUILD_BUILD_ID": only_build(codebuild).id,
         "DB_PASSWORD": "hush-hush",
     }
-    address = await accepted(desk, envelope("TENANT_PROVISIONING_SUCCESS", told, event_id="o"))
+    address = await accepted(
+        desk, envelope("TENANT_PROVISIONING_SUCCESS", self_report, event_id="o")
+    )
     await desk.work()
     assert (await read_run(desk.service, address))["status"] == "succeeded"
     kept = [getattr(item, "data", b"") for item in desk.ledger._items.values()]
@@ -384,7 +393,7 @@ async def test_a_secret_in_a_self_report_is_not_stored(
 
 
 async def test_a_message_is_read_as_it_was_written(start_desk: StartDesk) -> None:
-    """What the service has worked out of an event's identity comes along."""
+    """A message carries the event's type and identity as the service has determined them."""
     desk = await start_desk()
     await accepted(desk, {"tenantId": "t-1", "tier": "STANDARD"}, PROVISION)
     (message,) = await desk.inbox.receive(limit=1, wait_s=0)
@@ -397,7 +406,7 @@ async def test_a_message_is_read_as_it_was_written(start_desk: StartDesk) -> Non
 
 
 async def test_production_needs_a_queue_for_queue_mode() -> None:
-    """The setting says what is missing."""
+    """Queue mode without a queue is an error that names the missing setting."""
     with pytest.raises(ValueError, match=r"intake\.queue_url"):
         Intake(mode="queue")
 
@@ -405,7 +414,7 @@ async def test_production_needs_a_queue_for_queue_mode() -> None:
 async def test_a_foreign_report_with_an_ended_job_is_handled_without_it(
     start_desk: StartDesk,
 ) -> None:
-    """It is queued without its `endedJob`, and is the same event to the worker."""
+    """A foreign report is queued without its `endedJob`, and is the same event for the worker."""
     desk = await start_desk()
     ended = {"id": "b", "builder": "B", "jobIdentifier": "j", "status": "SUCCEEDED"}
     detail = {"tenantId": "t-1", "endedJob": ended}

@@ -1,4 +1,4 @@
-"""Whatever is refused leaves one line in the log, and an outage doesn't flood it."""
+"""Each refusal leaves one line in the log, and an outage doesn't flood it."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ JSON = {"Content-Type": "application/json", "x-api-key": KEY}
 
 
 class DownLedger(InMemoryLedger):
-    """Can't be reached."""
+    """A ledger that is unreachable."""
 
     async def commit(self, records: Any, *, unchanged: Any) -> None:
         raise TemporaryError("DynamoDB can't be reached.")
@@ -148,7 +148,8 @@ async def test_a_refusal_leaves_one_line(
     options: dict[str, Any],
     said: dict[str, str],
 ) -> None:
-    """With its status and reason, the event where it can be read, and where to trace it."""
+    """The line has status and reason, the event's type and id where they can be read, and the
+    trace."""
     options["headers"] = {**options["headers"], "traceparent": TRACEPARENT}
     answer = await service.request(method, path, **options)
     assert answer.status == status
@@ -164,13 +165,13 @@ async def test_a_refusal_leaves_one_line(
 
 
 async def test_other_answers_leave_no_line(service: Client, witness: Witness) -> None:
-    """Nor does a successful request."""
+    """A successful request leaves no line of a refusal."""
     assert (await service.get("/runs", headers=JSON)).status == 200
     assert refusals(witness) == []
 
 
 async def test_a_load_balancers_trace_is_logged(service: Client, witness: Witness) -> None:
-    """If the request has no other."""
+    """The line has the load balancer's trace id if the request has no other."""
     await service.get("/nothing", headers={**JSON, "X-Amzn-Trace-Id": AMAZON})
     await service.get("/else", headers={**JSON, "X-Amzn-Trace-Id": "x" * 5000})
     (line,) = refusals(witness)
@@ -178,7 +179,7 @@ async def test_a_load_balancers_trace_is_logged(service: Client, witness: Witnes
 
 
 async def test_no_key_is_logged(service: Client, witness: Witness) -> None:
-    """Neither the right one nor a wrong one, wherever it is sent."""
+    """Neither a valid key nor a wrong one is logged, wherever it is sent."""
     for headers in ({"x-api-key": "wrong-key"}, {"Authorization": f"Bearer {KEY}"}, {}):
         await service.post(f"/events/X?x-api-key={KEY}", json={}, headers=headers)
     assert refusals(witness)
@@ -189,7 +190,8 @@ async def test_no_key_is_logged(service: Client, witness: Witness) -> None:
 async def test_an_outage_leaves_one_line_a_second(
     witness: Witness, start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """Of each kind, with how many they were, until the last of them is told."""
+    """Each kind of refusal is logged once a second with its count, until all of them are
+    counted."""
     service = await start_service(settings, ledger=DownLedger())
 
     async def storm(requests: int) -> None:
@@ -216,13 +218,14 @@ async def test_an_outage_leaves_one_line_a_second(
 
 
 async def test_each_event_that_is_lost_is_logged(service: Client, witness: Witness) -> None:
-    """However many of them come within a second, since they aren't sent again."""
+    """Each event that its sender doesn't retry is logged, however many are refused within a
+    second."""
     for number in range(5):
         event = envelope("MY_EVENT", {"a": 1}, event_id=f"e-{number}")
         for _ in range(2):
             assert (await service.post("/events", json=event, headers=JSON)).status == 422
-    told = [line["event_id"] for line in refusals(witness)]
-    assert told == [f"e-{number}" for number in range(5)]
+    event_ids = [line["event_id"] for line in refusals(witness)]
+    assert event_ids == [f"e-{number}" for number in range(5)]
     await service.close()
     assert [line["count"] for line in refusals(witness)] == [1] * 10
 
@@ -230,7 +233,7 @@ async def test_each_event_that_is_lost_is_logged(service: Client, witness: Witne
 async def test_counted_refusals_are_logged_at_shutdown(
     witness: Witness, start_service: StartService, settings: Settings
 ) -> None:
-    """With the count since the last line."""
+    """At shutdown the refusals since the last line are logged with their count."""
     service = await start_service(settings, ledger=DownLedger())
     for _ in range(3):
         await service.get("/nothing")
@@ -242,7 +245,7 @@ async def test_counted_refusals_are_logged_at_shutdown(
 async def test_odd_names_are_no_lines_of_their_own(
     witness: Witness, start_service: StartService, name: Any
 ) -> None:
-    """Whatever an event calls itself: a line is a line, and has its limits."""
+    """A name with line breaks, or of any length or type, leaves one line of limited length."""
     service = await start_service()
     event = {"detail-type": name, "id": name, "detail": "no object"}
     assert (await service.post("/events", json=event, headers=JSON)).status == 400
@@ -255,7 +258,7 @@ async def test_odd_names_are_no_lines_of_their_own(
 async def test_a_message_that_is_refused_leaves_one_line(
     aiohttp_client: Any, witness: Witness, settings: Settings, clock: ManualClock
 ) -> None:
-    """The worker's, with what its answer over HTTP would have been."""
+    """A worker's line has the status that an HTTP answer would have had."""
     queued = attrs.evolve(settings, intake=Intake(queue_url="https://sqs.example/1/q"))
     ledger = InMemoryLedger()
     app = create_worker_app(
@@ -268,11 +271,11 @@ async def test_a_message_that_is_refused_leaves_one_line(
     for message_id, text in texts.items():
         await handle(Message(id=message_id, text=text, receipt="", trace=AMAZON))
     await worker.close()
-    told = [
+    lines = [
         (line["status"], line["message_id"], line.get("event_id"), line["stays"], line["count"])
         for line in refusals(witness)
     ]
-    assert told == [
+    assert lines == [
         (422, "m-1", "e-1", False, 1),
         (503, "m-2", "e-2", False, 1),
         (400, "m-3", None, True, 1),
@@ -282,7 +285,8 @@ async def test_a_message_that_is_refused_leaves_one_line(
 
 
 def test_each_invocation_logs_its_own_refusals(witness: Witness, settings: Settings) -> None:
-    """Lambda may freeze the process after it for good."""
+    """Each invocation logs its refusals before it returns, since Lambda may freeze the process
+    afterwards."""
     service = LambdaService(create_app(settings, hands_back=True))
     event = http_api_event("GET", "/nothing", headers={"X-Amzn-Trace-Id": AMAZON})
     broken = {**event, "rawPath": "/events", "body": "%", "isBase64Encoded": True}
@@ -301,5 +305,5 @@ def test_each_invocation_logs_its_own_refusals(witness: Witness, settings: Setti
         assert len(service.handle(batch, remaining_s=30)["batchItemFailures"]) == 2
     finally:
         service.close()
-    told = [(line["status"], line.get("trace"), line["count"]) for line in refusals(witness)]
-    assert told == [(404, AMAZON, 1)] * 2 + [(400, None, 1)] + [(400, AMAZON, 1)] * 2
+    lines = [(line["status"], line.get("trace"), line["count"]) for line in refusals(witness)]
+    assert lines == [(404, AMAZON, 1)] * 2 + [(400, None, 1)] + [(400, AMAZON, 1)] * 2

@@ -1,4 +1,4 @@
-"""The sweep, over HTTP: what is due is taken up again, without its sender."""
+"""The sweep, over HTTP: due work is resumed without its sender."""
 
 import asyncio
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def raising(make_error: Callable[[], Exception]) -> Extension:
     return my_event(handle)
 
 
-# How it is asked for
+# How it is requested
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,8 @@ def raising(make_error: Callable[[], Exception]) -> Extension:
 async def test_a_sweep_is_no_event_to_remember(
     service: Client, path: str, body: dict[str, Any]
 ) -> None:
-    """However often it comes, with whatever key: 200, never a duplicate, and no run of it."""
+    """A request for a sweep is 200 each time, never a duplicate whatever its key, and has no
+    run."""
     for _ in range(2):
         answer = await service.post(path, json=body, headers={"Idempotency-Key": "k-1"})
         assert (answer.status, await answer.json()) == (200, {"success": True})
@@ -63,7 +64,7 @@ async def test_a_sweep_is_no_event_to_remember(
 async def test_a_ledger_that_cant_be_reached_is_no_sweep(
     start_service: StartService, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503: whoever asked asks again."""
+    """While the ledger is unreachable a sweep is 503, so that it is requested again."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")
     service = await start_service(attrs.evolve(settings, ledger=LedgerSettings()))
     await read_problem(await service.post("/events/RECONCILE", json={}), 503)
@@ -75,7 +76,7 @@ async def test_a_ledger_that_cant_be_reached_is_no_sweep(
 async def test_a_run_is_resumed_after_its_pause_and_not_before(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """A quota's 30 s: to the second."""
+    """A run that waits 30 s for a quota is resumed after exactly 30 s."""
     codebuild.inject("StartBuild", QUOTA)
     address = await read_wait(await send(either, PROVISION, "request"), pause_s=30)
     due = later(clock, 30)
@@ -115,7 +116,7 @@ async def test_retry_after_is_the_runs_pause(
     make_error: Callable[[], Exception],
     pauses: list[int],
 ) -> None:
-    """Each attempt's pause is answered as `Retry-After`, and is when the sweep resumes it."""
+    """Each attempt's pause is its `Retry-After`, and the sweep resumes the run after it."""
     service = await start_service(extension=raising(make_error))
     for attempt, pause_s in enumerate(pauses, start=1):
         address = await read_wait(await service.post("/events", json=EVENT), pause_s=pause_s)
@@ -130,7 +131,7 @@ async def test_retry_after_is_the_runs_pause(
 async def test_pauses_grow_from_sweep_to_sweep(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """Nobody needs to send the event again for them to grow."""
+    """Pauses grow with each sweep, without the event being sent again."""
     service = await start_service(extension=raising(lambda: TemporaryError("not now")))
     address = await read_wait(await service.post("/events", json=EVENT), pause_s=5)
     clock.turn(5)
@@ -143,7 +144,8 @@ async def test_pauses_grow_from_sweep_to_sweep(
 async def test_a_fraction_of_a_second_is_rounded_up_for_the_sender_alone(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """`Retry-After` is whole; the run is due when its handler said."""
+    """`Retry-After` is rounded up to whole seconds, and the run is due after the handler's own
+    pause."""
     service = await start_service(
         extension=raising(lambda: TemporaryError("not now", retry_after_s=41.2))
     )
@@ -154,7 +156,8 @@ async def test_a_fraction_of_a_second_is_rounded_up_for_the_sender_alone(
 async def test_a_bug_is_tried_again_until_its_attempts_are_used_up(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """By the sweep alone, with growing pauses; then it is failed and left alone."""
+    """The sweep retries a bug with growing pauses until no attempt is left; then the run has failed
+    and stays so."""
     service = await start_service(
         attrs.evolve(settings, runs=Runs(max_attempts=3)), extension=raising(lambda: KeyError("k"))
     )
@@ -174,7 +177,7 @@ async def test_a_bug_is_tried_again_until_its_attempts_are_used_up(
 async def test_a_sweep_leaves_failed_runs_alone(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """A sweep is no replay."""
+    """A sweep doesn't resume a failed run."""
     service = await start_service(extension=raising(lambda: PermanentError("never")))
     problem = await read_problem(await service.post("/events", json=EVENT), 422)
     clock.turn(24 * 3600)
@@ -185,7 +188,8 @@ async def test_a_sweep_leaves_failed_runs_alone(
 async def test_one_sweep_resumes_all_due_runs_and_no_others(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """More than one page of the ledger; a failing run doesn't affect the others."""
+    """One sweep resumes all due runs of more than one page of the ledger, and failing runs don't
+    affect the others."""
     attempts: dict[int, int] = {}
 
     async def handle(event: Event[dict[str, Any]], run: Run) -> None:
@@ -209,7 +213,8 @@ async def test_one_sweep_resumes_all_due_runs_and_no_others(
 async def test_the_event_is_handled_as_it_came(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """From the stored payload: id, source, time, what was received and the business body."""
+    """A resumed event has the id, source, time, raw body and business body of the first attempt,
+    from the stored payload."""
     seen = []
 
     async def handle(event: Event[dict[str, Any]], run: Run) -> None:
@@ -232,7 +237,7 @@ async def test_the_event_is_handled_as_it_came(
 
 
 async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
-    """Another replica claims the event and dies; the address of its run."""
+    """Another replica claims the event and dies; returns the address of its run."""
     event = parse_event(
         "MY_EVENT",
         EVENT,
@@ -252,7 +257,8 @@ async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
 async def test_a_run_of_a_crashed_process_is_resumed_when_its_lease_has_expired(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """Not before, and not before a clock that is a little behind must have noticed."""
+    """The run of a crashed process is resumed when its lease has expired, with a margin for clocks
+    that differ."""
     attempts = []
 
     async def handle(event: Event[dict[str, Any]], run: Run) -> None:
@@ -273,7 +279,7 @@ async def test_a_run_of_a_crashed_process_is_resumed_when_its_lease_has_expired(
 
 
 class OldIndex(InMemoryLedger):
-    """A ledger whose index of what is due is out of date: all that ever was."""
+    """A ledger whose index of due items is stale: it has all runs."""
 
     async def find_due(self, **asked: Any) -> Page[str]:
         return Page([key for key in self._items if key.startswith(run_key(""))], None)
@@ -282,7 +288,8 @@ class OldIndex(InMemoryLedger):
 async def test_items_of_a_stale_index_are_read_again(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """Finished runs, and a run whose pause isn't over, are left as they are."""
+    """A sweep over a stale index leaves finished runs, and a run whose pause isn't over, as they
+    are."""
     attempts = []
 
     async def handle(event: Event[dict[str, Any]], run: Run) -> None:
@@ -310,7 +317,7 @@ async def test_two_replicas_sweep_at_once(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Each due run is taken up once, by either."""
+    """Each due run is resumed once, by one of the replicas."""
     ledger = InMemoryLedger()
     first = await start_service(ledger=ledger)
     second = await start_service(ledger=ledger)
@@ -328,7 +335,7 @@ async def test_two_replicas_sweep_at_once(
 async def test_a_sweep_finishes_runs_once_the_fault_is_over(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """A fault that lasts costs waits, however many, and in the end there is one build."""
+    """However many attempts a lasting fault costs, sweeps end with one build."""
     codebuild.inject("StartBuild", *[QUOTA] * 8)
     address = await read_wait(await send(either, PROVISION, "request"), pause_s=30)
     for _ in range(8):

@@ -1,4 +1,4 @@
-"""Where tenants stand and how they came there, over HTTP."""
+"""The states of tenants and their timelines, over HTTP."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,7 +36,7 @@ async def page_of(service: Client, path: str = "/tenants", **query: Any) -> dict
 
 
 async def add(service: Client, *tenant_ids: str, outcome: str = "SUCCESS") -> None:
-    """Tenants that are provisioned, by the word of an outcome alone."""
+    """Tenants that are provisioned by an outcome event alone."""
     for tenant_id in tenant_ids:
         event_type = f"{PROVISION}_{outcome}"
         event_id = f"outcome-{tenant_id}"
@@ -44,7 +44,7 @@ async def add(service: Client, *tenant_ids: str, outcome: str = "SUCCESS") -> No
 
 
 async def test_there_are_no_tenants_yet(either: Client) -> None:
-    """An empty page is the last one; an unknown tenant is 404."""
+    """Without tenants the page is empty and the last one; an unknown tenant is 404."""
     assert await page_of(either) == {"items": [], "cursor": None}
     problem = await read_problem(await either.get(f"/tenants/{TENANT}"), 404)
     assert problem["detail"] == f"There is no tenant '{TENANT}'."
@@ -53,7 +53,7 @@ async def test_there_are_no_tenants_yet(either: Client) -> None:
 async def test_a_tenant_with_an_operation_under_way(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Each field of the tenant, its operation with the job, and its timeline."""
+    """A tenant is shown with each of its fields, its operation with the job, and its timeline."""
     address = await read_success(await send(either, PROVISION, "request"))
     now, run_id = clock.now().isoformat(), address.removeprefix("/runs/")
     build = only_build(codebuild)
@@ -135,7 +135,7 @@ async def test_a_tenant_with_an_operation_under_way(
 
 
 async def test_a_tenant_in_a_list(either: Client, clock: ManualClock) -> None:
-    """The first fields of one tenant; `changedAt` is when its state was reached."""
+    """A list has the first fields of each tenant; `changedAt` is when its state was reached."""
     await read_success(await send(either, PROVISION, "request"))
     clock.turn(90)
     await read_success(await send(either, f"{PROVISION}_SUCCESS", "outcome"))
@@ -160,7 +160,8 @@ async def test_a_tenant_in_a_list(either: Client, clock: ManualClock) -> None:
 async def test_the_list_is_narrowed_by_state(
     start_service: StartService, settings: Settings
 ) -> None:
-    """Each state has its tenants, and all have all, in the order of their ids."""
+    """The list of a state has its tenants, and the whole list has all, in the order of their
+    ids."""
     service = await start_service(with_full_tier(settings))
     states = [state for state in WAYS_INTO if state != "unseen"]
     for number, state in enumerate(states):
@@ -178,7 +179,7 @@ async def test_the_list_is_narrowed_by_state(
 
 
 async def test_a_tenant_that_moves_leaves_its_old_list(either: Client) -> None:
-    """It is in one state at a time."""
+    """A tenant whose state changes leaves the list of its former state."""
     await add(either, TENANT)
     await read_success(await send(either, DEPROVISION, "request"))
     assert (await page_of(either, state="provisioned"))["items"] == []
@@ -187,7 +188,8 @@ async def test_a_tenant_that_moves_leaves_its_old_list(either: Client) -> None:
 
 
 async def test_pages_are_not_moved_by_tenants_that_are_added(either: Client) -> None:
-    """Page by page each tenant that was there once; a newcomer moves none of the others."""
+    """Pages show each tenant that existed at the first one once, even if others are added
+    meanwhile."""
     await add(either, "b", "d", "f", "h", "j")
     first = await page_of(either, limit=2)
     assert [item["tenantId"] for item in first["items"]] == ["b", "d"]
@@ -201,7 +203,7 @@ async def test_pages_are_not_moved_by_tenants_that_are_added(either: Client) -> 
 
 
 async def test_pages_of_one_state(either: Client) -> None:
-    """The cursor counts within the state that is asked for."""
+    """A cursor continues within the requested state."""
     await add(either, "a", "c", "e")
     await add(either, "b", "d", "f", outcome="FAILURE")
     first = await page_of(either, state="provision_failed", limit=2)
@@ -212,7 +214,7 @@ async def test_pages_of_one_state(either: Client) -> None:
 
 
 async def test_a_page_has_50_by_default(start_service: StartService, settings: Settings) -> None:
-    """And at most 100."""
+    """A page has 50 tenants by default, and at most 100."""
     service = await start_service(with_full_tier(settings))
     await add(service, *(f"t-{number:03}" for number in range(101)))
     first = await page_of(service)
@@ -225,7 +227,8 @@ async def test_a_page_has_50_by_default(start_service: StartService, settings: S
 async def test_the_timeline_is_the_latest_first(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """A whole life: what came, what came of it and why, each with its run."""
+    """The timeline has each event of a tenant's life with its result, reason and run, the latest
+    first."""
     answers = []
     life: list[tuple[str, dict[str, Any]]] = [
         (PROVISION, {"tier": "GOLD"}),
@@ -240,28 +243,28 @@ async def test_the_timeline_is_the_latest_first(
         clock.turn(1)
     timeline = (await read_tenant(either))["timeline"]
     assert [answer.status for answer in answers] == [422, 200, 503, 200, 200, 503]
-    told = [(entry["eventType"], entry["status"], entry["reason"]) for entry in timeline]
+    entries = [(entry["eventType"], entry["status"], entry["reason"]) for entry in timeline]
     job = only_build(codebuild).id
     reported = "The job reports success; it counts once the builder says that the job is over."
     no_bus = "No TENANT_DEPLOYMENT was published, since the setting events.bus is empty."
     unknown = (await answers[0].json(content_type=None))["detail"]
     waits = (await answers[2].json(content_type=None))["instance"].removeprefix("/runs/")
-    assert told[:2] + told[4:] == [
+    assert entries[:2] + entries[4:] == [
         (PROVISION, "retry", f"Run {waits} waits for the tenant {TENANT} before this one."),
         (f"{DEPLOY}_SUCCESS", "succeeded", "It ends no operation of this tenant."),
         (DEPLOY, "retry", f"The tenant {TENANT} is busy with its provisioning."),
         (PROVISION, "succeeded", f"The job {job} was started on CODE_BUILD."),
         (PROVISION, "failed", unknown),
     ]
-    # What the job told, and that its builder says so, too: of one moment.
-    assert set(told[2:4]) == {
+    # The job's self-report, and the outcome by its builder's answer, have the same time.
+    assert set(entries[2:4]) == {
         (f"{PROVISION}_SUCCESS", "succeeded", f"The job {job} succeeded. {no_bus}"),
         (f"{PROVISION}_SUCCESS", "succeeded", reported),
     }
-    # The job's start leads to its page, its end to its log.
+    # The job's start links to its page, its end to its log.
     linked = {entry["reason"] for entry in timeline if entry["link"] is not None}
     about_job = (f"The job {job} succeeded", f"The job {job} was started")
-    assert linked == {reason for _, _, reason in told if reason.startswith(about_job)}
+    assert linked == {reason for _, _, reason in entries if reason.startswith(about_job)}
     times = [entry["at"] for entry in timeline]
     assert times == sorted(times, reverse=True)
     for entry in timeline:
@@ -269,7 +272,7 @@ async def test_the_timeline_is_the_latest_first(
 
 
 async def test_the_timeline_has_pages(either: Client, clock: ManualClock) -> None:
-    """Its cursor goes on where the page ended, whatever has come since."""
+    """The cursor continues where the page ended, whatever runs were added since."""
     await add(either, TENANT)
     for number in range(4):
         clock.turn(1)
@@ -288,7 +291,7 @@ async def test_the_timeline_has_pages(either: Client, clock: ManualClock) -> Non
 
 
 async def test_one_tenants_timeline_is_not_anothers(either: Client) -> None:
-    """Nor is an event that names no tenant."""
+    """A timeline has no event of another tenant, nor one that names no tenant."""
     await add(either, "t-1", "t-2")
     named = {"ORCHESTRATOR_RUN_ID": f"{'0' * 40}-1"}
     await read_success(
@@ -300,7 +303,7 @@ async def test_one_tenants_timeline_is_not_anothers(either: Client) -> None:
 
 @pytest.mark.parametrize("tenant_id", ["a b", "a/b", "Zoë", "100%", "a?b#c", "#", "a~b", "x" * 500])
 async def test_any_id_has_an_address(either: Client, tenant_id: str) -> None:
-    """Escaped as URLs are; and it is listed as it is."""
+    """Any id is part of an address, escaped as in URLs, and is listed as it is."""
     await add(either, tenant_id)
     (listed,) = (await page_of(either))["items"]
     assert listed["tenantId"] == tenant_id
@@ -310,7 +313,7 @@ async def test_any_id_has_an_address(either: Client, tenant_id: str) -> None:
 
 
 async def test_a_secret_is_never_shown(either: Client, codebuild: CodeBuildStandIn) -> None:
-    """Neither secret nor context of the webhook stands in any answer, of success or failure."""
+    """Neither secret nor context of the webhook is in any answer, of success or failure."""
     override = {"secret": SECRET, "context": CONTEXT}
     good = provisioning_event(tenant_id=TENANT, tier="FULL", override=override)
     await read_success(await either.post("/events", json=good))
@@ -351,7 +354,7 @@ async def test_a_secret_is_never_shown(either: Client, codebuild: CodeBuildStand
 async def test_a_wrong_query_is_400(
     start_service: StartService, settings: Settings, path: str, query: Any, said: str
 ) -> None:
-    """The problem names the parameter, or the values that there are."""
+    """A wrong query is a 400 that names the parameter or the possible values."""
     service = await start_service(with_full_tier(settings))
     await bring_into(service, "active")
     problem = await read_problem(await service.get(path, params=query), 400)
@@ -359,7 +362,8 @@ async def test_a_wrong_query_is_400(
 
 
 async def test_a_tenant_whose_only_request_was_refused(either: Client, clock: ManualClock) -> None:
-    """It is there, with the failed run that says why; nothing was done to it."""
+    """A tenant whose only request was refused has its page, without a state, and the reason of the
+    failed run."""
     event = envelope(PROVISION, {"tenantId": TENANT, "tier": "NONE"}, event_id="refused")
     problem = await read_problem(await either.post("/events", json=event), 422)
     tenant = await read_tenant(either)
@@ -387,7 +391,7 @@ async def test_a_tenant_whose_only_request_was_refused(either: Client, clock: Ma
 
 
 async def test_a_tenant_whose_request_means_two_is_seen(either: Client) -> None:
-    """Although no item of its own was ever written."""
+    """A tenant whose request was refused before any item of its own was written has its page."""
     override = {"tenant": '{"id": "t-2"}'}
     event = provisioning_event(tenant_id=TENANT, tier="FULL", override=override)
     await read_problem(await either.post("/events", json=event), 422)
@@ -397,7 +401,7 @@ async def test_a_tenant_whose_request_means_two_is_seen(either: Client) -> None:
 
 
 async def test_the_tier_is_shown_from_the_first_moment(either: Client) -> None:
-    """That of what is being done to the tenant, in the list, too."""
+    """The tier of the open operation is shown at once, in the list too."""
     await read_success(await send(either, PROVISION, "request"))
     assert (await read_tenant(either))["tier"] == "FULL"
     assert [one["tier"] for one in (await page_of(either))["items"]] == ["FULL"]

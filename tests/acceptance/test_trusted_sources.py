@@ -1,4 +1,4 @@
-"""Anybody can write an event that looks like AWS's or a build's: the builder is queried."""
+"""Any sender can forge an event of AWS or of a build, so the builder is queried."""
 
 import asyncio
 import json
@@ -106,7 +106,7 @@ async def test_a_message_ends_no_job_that_runs(
     status: str,
     source: str,
 ) -> None:
-    """The build runs, so the operation goes on; and the builder is asked again after 5 s."""
+    """A forged end of a running build ends nothing, and the builder is queried again after 5 s."""
     build = only_build(codebuild)
     await way(service, settings, forged(build.id, status, source=source))
     assert await state_of(service) == "provisioning"
@@ -121,7 +121,8 @@ async def test_a_message_ends_no_job_that_runs(
 async def test_a_builder_that_contradicts_a_message_is_queried_again_after_5_s(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Not before, and however often the message is sent; a check that is due earlier stays."""
+    """The builder is queried again after 5 s and not before, however often the message is sent; an
+    earlier due check stays."""
     every_minute = attrs.evolve(settings.operations, reconcile_every_s=60)
     service = await start_service(attrs.evolve(with_full_tier(settings), operations=every_minute))
     await read_success(await send(service, PROVISION, "request"))
@@ -140,7 +141,7 @@ async def test_a_builder_that_contradicts_a_message_is_queried_again_after_5_s(
 async def test_a_message_that_agrees_with_the_builder_writes_nothing(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The build runs, as the message says."""
+    """A message that a running build runs writes nothing to the ledger."""
     before = read_ledger(service)
     await post(service, forged(only_build(codebuild).id, "IN_PROGRESS"))
     assert read_ledger(service) == before
@@ -150,7 +151,8 @@ async def test_a_message_that_agrees_with_the_builder_writes_nothing(
 async def test_an_end_is_described_by_the_builders_answer(
     service: Client, codebuild: CodeBuildStandIn, said: str
 ) -> None:
-    """Status, phase, message, link and exported variables; nothing of the message."""
+    """Status, phase, message, link and exported variables come from the builder's answer, nothing
+    from the message."""
     build = only_build(codebuild)
     codebuild.finish(build.id, "FAILED", reason="exit status 1")
     failed = {"phase-type": "FORGED", "phase-status": "FAILED", "phase-context": ["C: forged"]}
@@ -173,7 +175,8 @@ async def test_an_exported_variable_of_a_message_is_not_reported(
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
 ) -> None:
-    """The control plane is told what the build exported."""
+    """The control plane receives the variables that the build exported, not those of the
+    message."""
     callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
     service = await start_service(attrs.evolve(settings, callback=callback))
     await control_plane.expect(TENANT, context="c-1")
@@ -192,7 +195,8 @@ async def test_an_exported_variable_of_a_message_is_not_reported(
 async def test_an_invented_build_is_not_adopted(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, status: str
 ) -> None:
-    """Somebody's start key doesn't make it one: CodeBuild doesn't know it, so it comes again."""
+    """A build that CodeBuild doesn't know isn't adopted, though its message has a start key: 503,
+    since it may not be listed yet."""
     service = await start_service(with_full_tier(settings))
     codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
     await read_problem(await send(service, PROVISION, "request"), 503)
@@ -207,7 +211,7 @@ async def test_an_invented_build_is_not_adopted(
 async def test_a_build_that_carries_the_key_is_adopted(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, status: str
 ) -> None:
-    """The start's answer was lost: CodeBuild's answer about the build says whose it is."""
+    """After a lost answer a build is adopted by the start key in CodeBuild's answer about it."""
     service = await start_service(with_full_tier(settings))
     codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
     await read_problem(await send(service, PROVISION, "request"), 503)
@@ -225,7 +229,8 @@ async def test_a_build_that_carries_the_key_is_adopted(
 async def test_a_false_end_of_a_running_build_has_it_adopted_and_checked(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """It has the service's start key, and CodeBuild says that it runs."""
+    """A forged end of a running build with the service's start key has it adopted, and checked
+    after 5 s."""
     every_minute = attrs.evolve(settings.operations, reconcile_every_s=60)
     service = await start_service(attrs.evolve(with_full_tier(settings), operations=every_minute))
     codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
@@ -243,7 +248,8 @@ async def test_a_false_end_of_a_running_build_has_it_adopted_and_checked(
 async def test_a_foreign_build_is_neither_stopped_nor_adopted(
     service: Client, codebuild: CodeBuildStandIn, status: str
 ) -> None:
-    """A message gives it one of the service's start keys; CodeBuild's answer has none."""
+    """A foreign build is neither stopped nor adopted, though a message gives it a start key of the
+    service, which CodeBuild's answer doesn't."""
     stranger, before = start_of_a_stranger(codebuild), read_ledger(service)
     key = start_key(next(iter(codebuild.builds.values())))
     await post(service, forged(stranger.id, status, start_key=key))
@@ -254,7 +260,8 @@ async def test_a_foreign_build_is_neither_stopped_nor_adopted(
 async def test_a_build_with_another_key_than_its_message_is_left_alone(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """It may be another operation's: its own state change will say so."""
+    """A build with another start key than its message is neither stopped nor adopted, since it may
+    be another operation's."""
     first = only_build(codebuild)
     given = {STARTED: start_key(first)[:-1] + "7", PROJECT: "standard-tenant"}
     overrides = [{"name": name, "value": value} for name, value in given.items()]
@@ -269,7 +276,8 @@ async def test_a_build_with_another_key_than_its_message_is_left_alone(
 async def test_a_start_that_is_not_written_yet_is_left_alone(
     service: Client, codebuild: CodeBuildStandIn, status: str
 ) -> None:
-    """Its number is beyond the operation's: whoever sends it is about to write it."""
+    """A message with a start number beyond the operation's is ignored, since that start may be
+    about to be recorded."""
     key = start_key(only_build(codebuild)).rpartition("-")[0] + "-2"
     before = read_ledger(service)
     codebuild.calls.clear()
@@ -278,7 +286,7 @@ async def test_a_start_that_is_not_written_yet_is_left_alone(
 
 
 async def second_build_of_the_start(codebuild: CodeBuildStandIn, first: Build) -> Build:
-    """As "Retry build" in CodeBuild's console makes it: with the same variables."""
+    """A second build with the same variables, as "Retry build" in CodeBuild's console makes it."""
     parameters = {**first.parameters, "idempotencyToken": "retried"}
     return codebuild.builds[codebuild._start_build(parameters)["build"]["id"]]
 
@@ -287,7 +295,8 @@ async def second_build_of_the_start(codebuild: CodeBuildStandIn, first: Build) -
 async def test_an_orphaned_build_is_stopped(
     service: Client, codebuild: CodeBuildStandIn, is_over: bool
 ) -> None:
-    """Its operation has another job, or is over; a stop that fails comes again."""
+    """A second build is stopped, whether its operation has another job or is over; a stop that
+    fails is a 503, and is retried."""
     first = only_build(codebuild)
     if is_over:
         codebuild.finish(first.id)
@@ -308,7 +317,8 @@ async def test_an_orphaned_build_is_stopped(
 async def test_a_recorded_build_of_an_earlier_start_is_stopped(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The operation is at its second start by now, and the first one's build runs again."""
+    """A build of an earlier start that runs again is stopped, while the second start's build
+    continues."""
     first = only_build(codebuild)
     codebuild.finish(first.id)
     await change_state(service, first, event_id="over")
@@ -324,7 +334,7 @@ async def test_a_recorded_build_of_an_earlier_start_is_stopped(
 async def test_a_message_about_a_builder_that_is_down_is_503(
     service: Client, codebuild: CodeBuildStandIn, status: str
 ) -> None:
-    """And nothing is written."""
+    """While the builder is down a message is 503, and writes nothing."""
     before = read_ledger(service)
     codebuild.inject("BatchGetBuilds", *[Fault.error("InternalFailure", http_status=500)] * 9)
     event = forged(only_build(codebuild).id, status)
@@ -335,7 +345,8 @@ async def test_a_message_about_a_builder_that_is_down_is_503(
 async def test_a_recorded_build_that_is_unknown_is_ended_by_no_message(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The sweep has its rules for that."""
+    """No message ends a recorded build that its builder doesn't know; that is the sweep's
+    decision."""
     build = only_build(codebuild)
     codebuild.remove_build(build.id)
     for status in ("FAILED", "SUCCEEDED"):
@@ -344,7 +355,7 @@ async def test_a_recorded_build_that_is_unknown_is_ended_by_no_message(
 
 
 class OnlyStarts:
-    """A user's builder under CodeBuild's name, which can't be asked."""
+    """A user's builder under CodeBuild's name, which can't be queried."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -366,7 +377,8 @@ async def test_of_a_builder_that_cannot_describe_jobs_only_events_of_aws_count(
     source: str,
     state: str,
 ) -> None:
-    """By the event's source, which on a bus only AWS can give."""
+    """If the builder can't describe jobs, a state change counts only by the event's source, which
+    on a bus only AWS can set."""
     extension = Extension(builders={"CODE_BUILD": OnlyStarts()})
     service = await start_service(with_full_tier(settings), extension=extension)
     await read_success(await send(service, PROVISION, "request", ends=False))
@@ -384,7 +396,8 @@ async def test_of_a_builder_that_cannot_describe_jobs_only_events_of_aws_count(
 async def test_a_users_handler_gets_every_message(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, detail_type: str
 ) -> None:
-    """Whoever sent it and whatever came of it, without the environment."""
+    """A user's handler gets each state change without its environment, whatever its sender and
+    result."""
     registry, seen = HandlerRegistry(), []
 
     @registry.on("BUILD_STATE_CHANGE")
@@ -416,7 +429,8 @@ OTHER_CHANGES = (
 async def test_other_changes_of_awss_builders_leave_nothing(
     start_service: StartService, settings: Settings, detail_type: str, mode: Any
 ) -> None:
-    """They are nobody's request: no run, nothing of a build's environment, 200."""
+    """Other changes of AWS's builders are answered 200; no run and nothing of a build's environment
+    is stored."""
     intake = attrs.evolve(settings.intake, mode=mode, queue_url="https://sqs.example/1/q")
     parts = {"inbox": InMemoryInbox(ManualClock())} if mode == "queue" else {}
     service = await start_service(attrs.evolve(settings, intake=intake), **parts)
@@ -431,7 +445,7 @@ async def test_other_changes_of_awss_builders_leave_nothing(
 async def test_other_changes_are_for_a_users_handler(
     start_service: StartService, settings: Settings, detail_type: str
 ) -> None:
-    """Without the environment that they carry, like a state change."""
+    """A user's handler gets other changes without the environment that they carry."""
     registry, seen = HandlerRegistry(), []
 
     @registry.on(detail_type)

@@ -1,4 +1,4 @@
-"""What an operator sees over HTTP: who did what, how it went before, and what needs attention."""
+"""The views of an operator over HTTP: senders, histories, and tenants that need attention."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -57,7 +57,7 @@ async def read(service: Client, path: str, **query: str) -> dict[str, Any]:
 
 
 async def bring(service: Client, state: str, tenant_id: str) -> None:
-    """A tenant of several comes into the state."""
+    """Bring one of several tenants into the state."""
     for number, event_type in enumerate(WAYS_INTO[state]):
         event_id = f"{tenant_id}-{number}"
         await read_success(await send(service, event_type, event_id, tenant_id=tenant_id))
@@ -70,14 +70,14 @@ async def operation_of(service: Client, tenant_id: str = TENANT) -> dict[str, An
 
 
 async def test_an_open_service_knows_no_sender(service: Client) -> None:
-    """Everybody may do everything."""
+    """Without authentication `/me` has no name and all scopes."""
     assert await read(service, "/me") == {"name": None, "scopes": SCOPES}
 
 
 async def test_a_sender_sees_the_own_name_and_scopes(
     start_service: StartService, settings: Settings
 ) -> None:
-    """Those of the credentials; without any it is 401."""
+    """`/me` has name and scopes of the credentials; without any it is 401."""
     service = await start_service(with_key(settings))
     await read_problem(await service.get("/me"), 401)
     answer = await service.get("/me", headers={"x-api-key": KEY})
@@ -87,7 +87,8 @@ async def test_a_sender_sees_the_own_name_and_scopes(
 async def test_the_names_of_who_replayed_and_cancelled_are_shown(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """With the attempt, with the operation's start, and in the timeline."""
+    """Who replayed or cancelled is shown with the attempt, with the operation's start, and in the
+    timeline."""
     service = await start_service(with_key(settings))
     headers = {"x-api-key": KEY}
     body = {"tenantId": TENANT, "tier": "FULL"}
@@ -117,7 +118,7 @@ async def test_the_names_of_who_replayed_and_cancelled_are_shown(
 
 
 async def test_an_open_service_keeps_that_it_was_replayed(either: Client) -> None:
-    """By nobody that it knows."""
+    """Without authentication an attempt is recorded as a replay without a name."""
     await bring_into(either, "provision_failed")
     operation = await operation_of(either)
     await read_success(await replay(either, f"/runs/{operation['runId']}", force=True))
@@ -129,7 +130,7 @@ async def test_an_open_service_keeps_that_it_was_replayed(either: Client) -> Non
 
 
 async def test_an_operation_has_its_starts_and_runs(either: Client, clock: ManualClock) -> None:
-    """What opened it and ended it, at each start."""
+    """An operation has its starts, and the runs that opened and ended it."""
     await read_success(await send(either, PROVISION, "request"))
     clock.turn(90)
     await read_success(await send(either, f"{PROVISION}_FAILURE", "outcome"))
@@ -154,8 +155,8 @@ async def test_an_operation_has_its_starts_and_runs(either: Client, clock: Manua
 
 
 async def test_the_log_of_a_running_job_is_linked(either: Client) -> None:
-    """CodeBuild has no log yet when it answers the start, but a page that will show it; after the
-    end there is one link, to the log itself."""
+    """A running build links to its page, since CodeBuild has no log yet when it answers the start;
+    after the end all links lead to the log."""
     await read_success(await send(either, PROVISION, "request"))
     tenant = await read_tenant(either)
     link = tenant["operation"]["job"]["logUrl"]
@@ -175,7 +176,7 @@ async def test_the_log_of_a_running_job_is_linked(either: Client) -> None:
 
 
 class MeetingLedger(InMemoryLedger):
-    """Each of the first three reads waits for the others."""
+    """A ledger whose first three reads each wait for the others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,7 +203,7 @@ class MeetingLedger(InMemoryLedger):
 
 
 async def test_a_tenants_parts_are_read_at_once(start_service: StartService) -> None:
-    """The tenant, its runs and its operations: none waits for the answer to another."""
+    """The tenant, its runs and its operations are read concurrently."""
     ledger = MeetingLedger()
     await InMemoryLedger.commit(ledger, [samples.tenant(TENANT)], unchanged={})
     service = await start_service(ledger=ledger)
@@ -217,7 +218,7 @@ async def test_a_report_shows_its_tries(
     settings_with_webhook: Settings,
     clock: ManualClock,
 ) -> None:
-    """When each was and what came back."""
+    """A report shows when each try was and what was answered."""
     service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     await control_plane.fail(503)
@@ -242,7 +243,7 @@ async def test_a_report_shows_its_tries(
 
 
 async def test_operations_have_pages(either: Client, clock: ManualClock) -> None:
-    """20 each, the last opened first."""
+    """Operations are paged by 20, the last opened first."""
     await bring_into(either, "provisioned")
     for number in range(11):
         for event_type in (DEPLOY, f"{DEPLOY}_SUCCESS") * 2:
@@ -265,8 +266,8 @@ async def test_tenants_that_need_attention_come_first(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Failed and never begun, then those that wait for a job, then those that have one, then the
-    rest."""
+    """Tenants that failed or never began come first, then those that wait for a job, those that
+    have one, and the rest."""
     service = await start_service(with_full_tier(settings))
     for state in ("active", "deployment_failed", "provisioned"):
         await bring(service, state, f"is {state}")
@@ -296,7 +297,8 @@ async def test_tenants_that_need_attention_come_first(
 
 
 async def test_the_overview_counts(either: Client, clock: ManualClock) -> None:
-    """Each state, those that never began, failed runs, and what is open the longest."""
+    """The overview counts the tenants of each state, those that never began and failed runs, and
+    shows the oldest open operation."""
     empty = {"count": 0, "capped": False}
     overview = await read(either, "/overview")
     assert overview["states"] == dict.fromkeys((*TenantState, NO_STATE), empty)
@@ -315,7 +317,7 @@ async def test_the_overview_counts(either: Client, clock: ManualClock) -> None:
 
 
 async def test_tenants_are_found_by_the_beginning_of_their_ids(either: Client) -> None:
-    """In any state, or in one."""
+    """A prefix finds tenants in any state, or in the given one."""
     for tenant_id in ("acme", "acme-2", "beta"):
         await bring(either, "provisioned", tenant_id)
     for query in ({"prefix": "ac"}, {"prefix": "ac", "state": "provisioned"}):
@@ -325,7 +327,8 @@ async def test_tenants_are_found_by_the_beginning_of_their_ids(either: Client) -
 
 
 async def test_a_waiting_run_shows_what_it_waits_for(either: Client, clock: ManualClock) -> None:
-    """The operation that holds the tenant, and the number of its waits."""
+    """A waiting run shows the operation that holds its tenant, and how often and how long it
+    waited."""
     await read_success(await send(either, PROVISION, "request"))
     held = (await read_tenant(either))["operation"]["operationId"]
     clock.turn(1)
@@ -345,7 +348,8 @@ async def test_a_waiting_run_shows_what_it_waits_for(either: Client, clock: Manu
 
 
 async def test_a_step_has_its_times(start_service: StartService, clock: ManualClock) -> None:
-    """When it began, and when its result was there; in the tenant's timeline, too."""
+    """A step shows when it began and when its result was recorded, in its run and in the tenant's
+    timeline."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -377,7 +381,7 @@ async def test_a_step_has_its_times(start_service: StartService, clock: ManualCl
 
 
 async def test_runs_are_listed_by_time(either: Client, clock: ManualClock) -> None:
-    """From `since` on, before `until`; a time without an offset means nothing certain."""
+    """Runs are listed from `since` on and before `until`; a time without an offset is 400."""
     seen = []
     for number in range(4):
         await bring(either, "provisioning", f"t-{number}")
@@ -400,7 +404,7 @@ async def test_runs_are_listed_by_time(either: Client, clock: ManualClock) -> No
 
 
 async def test_a_payload_is_shown_as_it_came(either: Client) -> None:
-    """With its wrapper and large numbers, and without its secrets."""
+    """A payload is shown with its wrapper and large numbers, and without its secrets."""
     override = {"secret": "hunter2", "context": "c-1", "nested": '{"password": "hunter2"}'}
     event = provisioning_event(tenant_id=TENANT, tier="FULL", override=override)
     event["detail"]["tenant"]["account"] = 9007199254740993
@@ -418,7 +422,7 @@ async def test_a_payload_is_shown_as_it_came(either: Client) -> None:
 
 
 class CountingPool(ThreadPoolExecutor):
-    """Counts what is done in a thread."""
+    """A thread pool that counts its tasks."""
 
     tasks = 0
 
@@ -428,7 +432,8 @@ class CountingPool(ThreadPoolExecutor):
 
 
 async def test_a_payload_is_prepared_in_a_thread(service: Client) -> None:
-    """However large it is, the event loop goes on with other requests meanwhile."""
+    """A payload is prepared in a thread, so that the event loop handles other requests
+    meanwhile."""
     with CountingPool(1) as pool:
         asyncio.get_running_loop().set_default_executor(pool)
         unsupported = await read_problem(await service.post("/events/ODD", json={"a": 1}), 400)
@@ -439,7 +444,8 @@ async def test_a_payload_is_prepared_in_a_thread(service: Client) -> None:
 
 
 async def test_half_a_character_is_shown_escaped(service: Client) -> None:
-    """Which a library's call may have, and UTF-8 may not."""
+    """Half of a surrogate pair, which a library call may send and UTF-8 can't encode, is shown
+    escaped."""
     with pytest.raises(UnsupportedEventType) as refused:
         await service.app[ORCHESTRATOR].handle_event("ODD", {"a": "Zoë \ud83d"})
     answer = await service.get(f"/runs/{refused.value.run_id}/payload")
@@ -447,5 +453,5 @@ async def test_half_a_character_is_shown_escaped(service: Client) -> None:
 
 
 def test_a_query_knows_each_state() -> None:
-    """And that a tenant may have none."""
+    """A query of tenants may name each state, and that a tenant has none."""
     assert set(get_args(StateFilter)) == {NO_STATE, *TenantState}

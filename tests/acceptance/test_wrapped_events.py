@@ -1,4 +1,4 @@
-"""One event in all that may lie around it, by every way in: it is handled once, as that event."""
+"""One event in each wrapper and by each entry point: it is handled once, as that event."""
 
 import json
 import zlib
@@ -37,7 +37,7 @@ CLOUDEVENT = {
     "time": EVENT["time"],
     "data": DETAIL,
 }
-#: What names the event `event-1` of `shop`, in however many layers.
+#: Bodies with the event `event-1` of `shop`, in one wrapper or more.
 WRAPPED: dict[str, dict[str, Any]] = {
     "nothing around it": EVENT,
     "detail as text": {**EVENT, "detail": json.dumps(DETAIL)},
@@ -60,7 +60,7 @@ async def shop(start_service: StartService, extension: Extension) -> Client:
 
 
 def check_seen(seen: Seen, raw: dict[str, Any]) -> None:
-    """It was handled once, as the event that its sender wrote, and kept as it came."""
+    """The event was handled once, as its sender wrote it, and is stored as received."""
     (event,) = seen
     assert (event.type, event.source, event.id) == ("ORDER", "shop", "event-1")
     assert event.body == event.payload == DETAIL
@@ -75,7 +75,8 @@ def check_seen(seen: Seen, raw: dict[str, Any]) -> None:
 async def test_it_is_handled_over_http(
     shop: Client, seen: Seen, raw: dict[str, Any], path: str
 ) -> None:
-    """The inner type agrees with the path, or names the event where the path doesn't."""
+    """Over HTTP a wrapped event is handled by its inner type, which agrees with the path or is used
+    where the path names none."""
     await read_success(await shop.post(path, json=raw))
     check_seen(seen, raw)
 
@@ -84,7 +85,7 @@ async def test_it_is_handled_over_http(
 async def test_it_is_the_same_event_in_any_wrapper(
     shop: Client, seen: Seen, raw: dict[str, Any]
 ) -> None:
-    """A sender that changes its transport is recognized by the event's own id."""
+    """A sender that changes its transport sends the same event, by the event's own id."""
     first = await read_success(await shop.post("/events", json=EVENT))
     async with shop.post("/events", json=raw) as answer:
         assert answer.status == 200, await answer.text()
@@ -95,7 +96,7 @@ async def test_it_is_the_same_event_in_any_wrapper(
 
 @wrapped
 async def test_a_replay_is_of_the_same_body(shop: Client, seen: Seen, raw: dict[str, Any]) -> None:
-    """What is kept is opened as what was received."""
+    """A replay unwraps the stored event as it was received."""
     location = await read_success(await shop.post("/events", json=raw))
     await read_success(await shop.post(f"{location}/replay", json={"force": True}))
     first, second = seen
@@ -122,13 +123,15 @@ SNS_HEADERS = {
 async def test_sns_posts_its_json_as_plain_text(
     shop: Client, seen: Seen, raw: dict[str, Any], headers: dict[str, str]
 ) -> None:
-    """Its header says who it is; with raw message delivery there is nothing to take off."""
+    """A `text/plain` body with the header of SNS is accepted, with a wrapper and with raw message
+    delivery."""
     await read_success(await shop.post("/events", data=json.dumps(raw), headers=headers))
     check_seen(seen, raw)
 
 
 async def test_a_message_without_an_id_has_that_of_sns(shop: Client, seen: Seen) -> None:
-    """So that a retry is the same event, and equal content sent twice is two."""
+    """A message without an id has the id of its SNS notification, so that a retry is the same event
+    and equal content sent twice is two."""
     for message_id in ("m-1", "m-1", "m-2"):
         raw = sns_notification(DETAIL, MessageId=message_id)
         await read_success(await shop.post("/events/ORDER", json=raw))
@@ -138,7 +141,8 @@ async def test_a_message_without_an_id_has_that_of_sns(shop: Client, seen: Seen)
 @pytest.mark.parametrize("kind", ["SubscriptionConfirmation", "UnsubscribeConfirmation"])
 @pytest.mark.parametrize("path", ["/events", "/events/ORDER"])
 async def test_a_subscription_is_confirmed_by_a_person(shop: Client, kind: str, path: str) -> None:
-    """422 that says what to open; no run is kept, and nothing is fetched."""
+    """A subscription's confirmation is a 422 that names the address to open; no run is stored, and
+    nothing is fetched."""
     headers = {**SNS_HEADERS, "x-amz-sns-message-type": kind}
     body = json.dumps(sns_confirmation(kind))
     problem = await read_problem(await shop.post(path, data=body, headers=headers), 422)
@@ -162,13 +166,13 @@ async def test_a_subscription_is_confirmed_by_a_person(shop: Client, kind: str, 
 async def test_a_wrapper_without_an_event_is_refused(
     shop: Client, raw: object, sentence: str
 ) -> None:
-    """400 that names the wrapper."""
+    """A wrapper without a readable event is a 400 that names the wrapper."""
     problem = await read_problem(await shop.post("/events/ORDER", json=raw), 400)
     assert sentence in problem["detail"]
 
 
 async def test_another_type_inside_is_content(shop: Client, seen: Seen) -> None:
-    """An event that quotes another one is not that other one."""
+    """An event that quotes an event of another type is handled as the outer one."""
     quoted = envelope("TENANT_PROVISIONING", {"tenantId": "t-1", "tier": "BASIC"})
     await read_success(await shop.post("/events", json=envelope("ORDER", quoted)))
     assert seen[0].body == quoted
@@ -182,7 +186,7 @@ async def test_another_type_inside_is_content(shop: Client, seen: Seen) -> None:
 async def test_the_content_type_decides_that_a_cloudevent_is_structured(
     shop: Client, seen: Seen
 ) -> None:
-    """Whatever `ce-*` headers a proxy has added."""
+    """With the structured media type the `ce-*` headers that a proxy has added are ignored."""
     headers = {
         "Content-Type": "application/cloudevents+json; charset=utf-8",
         "ce-specversion": "1.0",
@@ -195,14 +199,14 @@ async def test_the_content_type_decides_that_a_cloudevent_is_structured(
 
 
 async def test_a_binary_cloudevent_is_its_headers(shop: Client, seen: Seen) -> None:
-    """With any other media type of JSON."""
+    """With any other media type of JSON the `ce-*` headers are the CloudEvent."""
     headers = {f"ce-{name}": str(value) for name, value in CLOUDEVENT.items() if name != "data"}
     await read_success(await shop.post("/events", json=DETAIL, headers=headers))
     check_seen(seen, CLOUDEVENT)
 
 
 async def test_a_binary_cloudevent_may_have_no_data(shop: Client, seen: Seen) -> None:
-    """As a schedule sends it; so may a structured one."""
+    """A binary CloudEvent without data, as a schedule sends it, is handled with an empty body."""
     headers = {f"ce-{name}": str(value) for name, value in CLOUDEVENT.items() if name != "data"}
     headers["Content-Type"] = "application/json"
     answer = await shop.post("/events", data=b"", headers=headers)
@@ -213,14 +217,14 @@ async def test_a_binary_cloudevent_may_have_no_data(shop: Client, seen: Seen) ->
 
 @pytest.mark.parametrize("name", ["ce-id", "ce-source", "ce-subject"])
 async def test_a_header_that_is_no_text_is_refused(shop: Client, name: str) -> None:
-    """400 that names it."""
+    """A `ce-*` header that isn't percent-encoded UTF-8 is a 400 that names it."""
     headers = {"ce-specversion": "1.0", "ce-type": "ORDER", "ce-source": "/s", "ce-id": "1"}
     answer = await shop.post("/events", json=DETAIL, headers={**headers, name: "x%FF"})
     assert f"The header {name} isn't" in (await read_problem(answer, 400))["detail"]
 
 
 async def test_a_batch_of_cloudevents_is_refused(shop: Client) -> None:
-    """415: half of it could be handled, and no answer could say which."""
+    """A batch is 415, since one answer couldn't say which of its events were handled."""
     headers = {"Content-Type": "application/cloudevents-batch+json"}
     answer = await shop.post("/events", data=json.dumps([CLOUDEVENT]), headers=headers)
     assert "send each event by itself" in (await read_problem(answer, 415))["detail"]
@@ -241,7 +245,8 @@ async def test_a_batch_of_cloudevents_is_refused(shop: Client) -> None:
 async def test_a_header_names_the_event(
     shop: Client, seen: Seen, headers: dict[str, str], event_id: str
 ) -> None:
-    """The first of `events.id_headers` that isn't blank, over what the body says."""
+    """The first header of `events.id_headers` that isn't blank is the event's id, before that of
+    the body."""
     await read_success(await shop.post("/events", json=EVENT, headers=headers))
     assert seen[0].id == event_id
 
@@ -249,7 +254,7 @@ async def test_a_header_names_the_event(
 async def test_which_headers_name_an_event_is_a_setting(
     start_service: StartService, settings: Settings, extension: Extension, seen: Seen
 ) -> None:
-    """The list is the whole of it, in its order, and OpenAPI shows it."""
+    """The setting replaces the whole list, in its order, and OpenAPI shows it."""
     events = Events(id_headers=("X-Event", "webhook-id"))
     service = await start_service(attrs.evolve(settings, events=events), extension=extension)
     headers = {"Idempotency-Key": "a", "x-event": "b", "webhook-id": "c"}
@@ -270,7 +275,7 @@ async def test_which_headers_name_an_event_is_a_setting(
 async def test_a_header_that_can_be_no_id_is_refused(
     shop: Client, name: str, value: str, sentence: str
 ) -> None:
-    """400 that names the header; the next one is no way out."""
+    """A header that can't be an id is a 400 that names it; the next header isn't used instead."""
     answer = await shop.post("/events", json=EVENT, headers={name: value})
     problem = await read_problem(answer, 400)
     assert f"The header {name} " in problem["detail"]
@@ -278,7 +283,8 @@ async def test_a_header_that_can_be_no_id_is_refused(
 
 
 async def test_a_byte_order_mark_is_skipped(shop: Client, seen: Seen) -> None:
-    """Editors and .NET put it before JSON (RFC 8259, section 8.1, lets a reader ignore it)."""
+    """A byte order mark before the body is ignored, since editors and .NET write one (RFC 8259,
+    section 8.1, allows a reader to ignore it)."""
     body = b"\xef\xbb\xbf" + json.dumps(EVENT).encode()
     headers = {"Content-Type": "application/json"}
     await read_success(await shop.post("/events", data=body, headers=headers))
@@ -290,11 +296,16 @@ async def test_a_byte_order_mark_is_skipped(shop: Client, seen: Seen) -> None:
 async def test_no_secret_of_a_report_is_kept_in_a_wrapper(
     start_service: StartService,
 ) -> None:
-    """A build's own report is its whole environment: what is hidden there is hidden in a text."""
+    """Secrets of a self-report, which is a build's whole environment, are masked within the text of
+    its wrapper too."""
     ledger = InMemoryLedger()
     service = await start_service(ledger=ledger)
-    told = {"tenantId": "t-1", "DB_PASSWORD": "hush-hush", "APP_PLANE_URL": "https://t-1.example"}
-    report = envelope("TENANT_PROVISIONING_SUCCESS", told)
+    self_report = {
+        "tenantId": "t-1",
+        "DB_PASSWORD": "hush-hush",
+        "APP_PLANE_URL": "https://t-1.example",
+    }
+    report = envelope("TENANT_PROVISIONING_SUCCESS", self_report)
     await read_success(await service.post("/events", json=sns_notification(report)))
     payloads = [getattr(item, "data", b"") for item in ledger._items.values()]
     kept = "".join(zlib.decompress(payload).decode() for payload in payloads if payload)
@@ -306,7 +317,7 @@ async def test_no_secret_of_a_report_is_kept_in_a_wrapper(
 async def test_it_is_explained_as_it_would_be_handled(
     settings: Settings, raw: dict[str, Any]
 ) -> None:
-    """From a file, with a mark before it, too."""
+    """`explain` unwraps an event like the service, with a byte order mark before it too."""
     text = b"\xef\xbb\xbf" + json.dumps(raw).encode()
     explained = await explain_event(settings, None, text)
     known = (explained.event_type, explained.source, explained.event_id)
@@ -317,7 +328,7 @@ async def test_it_is_explained_as_it_would_be_handled(
 async def test_a_library_call_handles_it(
     settings: Settings, extension: Extension, seen: Seen, raw: dict[str, Any]
 ) -> None:
-    """With the parsed JSON as it was received."""
+    """A library call with the parsed JSON is unwrapped like any other delivery."""
     async with open_orchestrator(settings, extension=extension) as orchestrator:
         await orchestrator.handle_event("ORDER", raw)
     check_seen(seen, raw)
@@ -336,7 +347,8 @@ async def test_a_library_call_handles_it(
 async def test_an_odd_spelling_spoils_no_request(
     service: Client, codebuild: CodeBuildStandIn, odd: dict[str, Any], named: dict[str, Any]
 ) -> None:
-    """Where another one says of which tenant and tier it is."""
+    """A spelling of tenant or tier with another shape is ignored if another field gives the
+    value."""
     await read_success(await service.post("/events/TENANT_PROVISIONING", json={**odd, **named}))
     assert only_build(codebuild).project == "basic-tenant"
     async with service.get("/tenants") as answer:
@@ -344,7 +356,7 @@ async def test_an_odd_spelling_spoils_no_request(
 
 
 async def test_an_odd_spelling_that_is_missed_is_named(service: Client) -> None:
-    """422 with its path: nothing else says of which tier the tenant is to be."""
+    """A spelling with another shape is a 422 with its path if no other field names the tier."""
     body = {"tenantId": "t-1", "plan": "monthly"}
     answer = await service.post("/events/TENANT_PROVISIONING", json=body)
     errors = (await read_problem(answer, 422))["errors"]
@@ -362,7 +374,7 @@ async def test_a_worker_handles_it(
     seen: Seen,
     raw: dict[str, Any],
 ) -> None:
-    """Whoever put it into the queue."""
+    """A worker handles the wrapped event, whichever sender put it into the queue."""
     inbox = InMemoryInbox(clock)
     await inbox.send(text=json.dumps(raw), group="g", deduplication_id="d")
     await work_off(settings, inbox, extension=extension)
@@ -376,7 +388,7 @@ async def test_queue_mode_accepts_a_wrapped_event(
     clock: ManualClock,
     seen: Seen,
 ) -> None:
-    """It is unwrapped at the entry point, and again by the worker."""
+    """In queue mode a wrapped event is unwrapped at the entry point, and again by the worker."""
     inbox, raw = InMemoryInbox(clock), sns_notification(EVENT)
     queued = attrs.evolve(settings, intake=Intake(mode="queue", queue_url=QUEUE))
     service = await start_service(queued, extension=extension, inbox=inbox)
@@ -394,7 +406,8 @@ async def test_queue_mode_accepts_a_wrapped_event(
 def test_a_function_handles_it(
     function: LambdaService, seen: Seen, raw: dict[str, Any], by_pipe: bool
 ) -> None:
-    """Pipes sends the bare list of what Lambda's own poller puts into an object."""
+    """A function handles the event in the records of Lambda's own poller, and in the bare list that
+    Pipes sends."""
     records = [sqs_record(raw)]
     answer = function.handle(records if by_pipe else {"Records": records}, remaining_s=30)
     assert answer == {"batchItemFailures": []}
@@ -402,7 +415,8 @@ def test_a_function_handles_it(
 
 
 def test_a_batch_of_pipes_names_the_failed_items(function: LambdaService, seen: Seen) -> None:
-    """As a poller's batch: the rest is not sent again (EventBridge user guide, Pipes batching)."""
+    """Of a batch of Pipes only the failed items are named, so that the rest isn't sent again
+    (EventBridge user guide, Pipes batching)."""
     records = [
         sqs_record(EVENT, messageId="m-1"),
         sqs_record("hello", messageId="m-2"),
@@ -415,7 +429,8 @@ def test_a_batch_of_pipes_names_the_failed_items(function: LambdaService, seen: 
 
 
 def test_no_other_event_invokes_the_function_itself(function: LambdaService, seen: Seen) -> None:
-    """EventBridge would try twice, and give up: it is refused with the way that keeps it."""
+    """A direct invocation by EventBridge, which would retry only twice, is refused with an error
+    that names the way through SQS."""
     with pytest.raises(NotAnHTTPEventError, match="through SQS"):
         function.handle(EVENT, remaining_s=30)
     assert not seen

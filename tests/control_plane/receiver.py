@@ -14,34 +14,35 @@ import attrs
 SECRET = "00112233445566778899aabbccddeeff"
 _SCRIPT = Path(__file__).with_name("receiver.js")
 
-#: A status that is answered without doing anything, a hang-up before, or one after the work.
+#: A status that is answered without effect, or a connection closed before or after the effect.
 Fault = int | str
 
 
 @attrs.frozen
 class ControlPlane:
-    """The webhook at `url`, and what a test tells and asks the control plane behind it."""
+    """The webhook at `url`, and the control plane behind it, which a test configures and
+    queries."""
 
     url: str
     _http: aiohttp.ClientSession
 
     async def expect(self, tenant_id: str, *, secret: str = SECRET, context: str) -> None:
-        """The tenant is being provisioned there: one report of it is waited for."""
-        await self._tell(expect={tenant_id: {"secret": secret, "context": context}})
+        """A provisioning of the tenant is in progress there, which waits for one report."""
+        await self._configure(expect={tenant_id: {"secret": secret, "context": context}})
 
     async def turn_clock(self, now: datetime | None) -> None:
-        """None: the machine's own clock."""
-        await self._tell(nowMs=None if now is None else round(now.timestamp() * 1000))
+        """Set its clock; None: the machine's own."""
+        await self._configure(nowMs=None if now is None else round(now.timestamp() * 1000))
 
     async def fail(self, *faults: Fault) -> None:
-        """The next reports meet these: a status, "reset" or "answerLost"."""
-        await self._tell(faults=list(faults))
+        """The faults of the next reports: a status, "reset" or "answerLost"."""
+        await self._configure(faults=list(faults))
 
     async def accepted(self) -> list[dict[str, Any]]:
         return list((await self._look())["accepted"])
 
     async def refused(self) -> list[dict[str, Any]]:
-        """With `status`, `reason` and `body`."""
+        """The refused reports, each with `status`, `reason` and `body`."""
         return list((await self._look())["refused"])
 
     async def stringify(self, texts: list[str]) -> list[str]:
@@ -50,8 +51,8 @@ class ControlPlane:
             printed: list[str] = await answer.json()
             return printed
 
-    async def _tell(self, **told: Any) -> None:
-        async with self._http.post("/control", json=told) as answer:
+    async def _configure(self, **changes: Any) -> None:
+        async with self._http.post("/control", json=changes) as answer:
             assert answer.status == 204
 
     async def _look(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Service processes over one embedded AWS, and gates before it that stop the world at a request.
+"""Service processes over one embedded AWS, and gates before it that hold single requests.
 
     sender ──► process ──► gate ──► DynamoDB, CodeBuild
-                            ├── hold before: nothing is done yet; let it arrive, late, or drop it
-                            ├── hold the answer: all is done, and the process doesn't know
+                            ├── hold before: nothing is done yet; let it through late, or drop it
+                            ├── hold the answer: the request took effect, unknown to the process
                             └── lose the answer
 
 A process is `orchestrator serve`, or, run as a module, the same app by a clock that is ahead:
@@ -39,7 +39,7 @@ from tests.transport import TRANSPORT
 HOST = "127.0.0.1"
 TIER_TABLE = "tier-details"
 LEDGER_TABLE = "orchestrator-ledger"
-#: Nothing here takes so long unless it is broken.
+#: In seconds: whatever takes longer has failed.
 PATIENCE_S = 40.0
 _POLL_S = 0.1
 
@@ -47,10 +47,10 @@ Found = TypeVar("Found")
 
 
 async def until(ask: Callable[[], Awaitable[Found]], *, patience_s: float = PATIENCE_S) -> Found:
-    """What `ask` finds, once it finds something."""
+    """The result of `ask`, once it isn't false."""
     async with asyncio.timeout(patience_s):
         while not (found := await ask()):  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_S)  # another process sets no event of ours
+            await asyncio.sleep(_POLL_S)  # another process can't set an event of this one
     return found
 
 
@@ -62,7 +62,7 @@ class Call:
     text: str
 
     def names(self, tenant_id: str) -> bool:
-        """The tenant stands in it, within JSON within JSON."""
+        """The tenant's id is in it, within JSON within JSON."""
         return f'\\"{tenant_id}\\"' in self.text
 
 
@@ -80,12 +80,12 @@ def action(name: str, *texts: str, tenant: str | None = None) -> Matches:
 
 
 def claim_of(tenant: str) -> Matches:
-    """The first write about the tenant, if it is the next one."""
+    """The first write about the tenant, if it is the next one to be sent."""
     return action("TransactWriteItems", tenant=tenant)
 
 
 def settle_of(tenant: str) -> Matches:
-    """The write that ends the tenant's run well."""
+    """The write that ends the tenant's run as succeeded."""
     return action("TransactWriteItems", r"\"status\":\"succeeded\"", tenant=tenant)
 
 
@@ -99,7 +99,7 @@ def tier_query() -> Matches:
 
 @attrs.define(eq=False)
 class Stop:
-    """One request that is stopped, and what becomes of it then."""
+    """One request that is held, and what follows."""
 
     matches: Matches
     place: Literal["before", "after"]
@@ -108,7 +108,7 @@ class Stop:
     _status: "asyncio.Future[int | None]" = attrs.field(init=False, factory=asyncio.Future)
 
     async def let_go(self) -> int | None:
-        """Let it go on; AWS's status, None if the request was dropped."""
+        """Release it; returns AWS's status, or None if the request was dropped."""
         self._decide(True)
         return await self._status
 
@@ -138,7 +138,7 @@ class _Answer:
 
 @attrs.define
 class Gate:
-    """A door before one of AWS's services, which stops the requests that it is told to."""
+    """A proxy before one of AWS's services, which holds the requests that a test selects."""
 
     target: str
     http: aiohttp.ClientSession
@@ -148,15 +148,15 @@ class Gate:
     _all_stops: list[Stop] = attrs.field(init=False, factory=list)
 
     def hold_before(self, matches: Matches) -> Stop:
-        """Stop the next request that matches before it arrives."""
+        """Hold the next request that matches before it arrives."""
         return self._add(Stop(matches, "before"))
 
     def hold_answer(self, matches: Matches) -> Stop:
-        """Stop the answer to the next request that matches: what it asks for is done."""
+        """Hold the answer to the next request that matches, after it took effect."""
         return self._add(Stop(matches, "after"))
 
     def lose_answers(self, matches: Matches, *, times: int) -> list[Stop]:
-        """What the next requests ask for that match is done; nobody is told."""
+        """The next requests that match take effect, and their answers are lost."""
         stops = [self.hold_answer(matches) for _ in range(times)]
         for stop in stops:
             stop.drop()
@@ -196,7 +196,7 @@ class Gate:
             return _Answer(response.status, kept, await response.read())
 
     async def open(self, _app: web.Application) -> None:
-        """Nobody is held up by the end of the test."""
+        """Release all that is held, at the end of the test."""
         for stop in self._all_stops:
             stop.drop()
 
@@ -226,7 +226,7 @@ class Process:
     child: zygote.Child
 
     async def kill(self) -> None:
-        """kill -9: it is gone between two instructions."""
+        """kill -9: the process ends between two instructions."""
         with suppress(ProcessLookupError):
             self.child.kill()
         await self.child.wait()
@@ -243,7 +243,7 @@ class Process:
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """What a sender is told; status None: nothing, the connection is lost."""
+    """What a sender receives; status None: the connection is lost without an answer."""
 
     status: int | None
     detail: str = ""
@@ -253,7 +253,7 @@ class Answer:
 
 @attrs.define
 class BuildClock:
-    """CodeBuild's time, which a test may put forward."""
+    """CodeBuild's time, which a test may set ahead."""
 
     ahead_s: float = 0.0
 
@@ -291,7 +291,7 @@ class World:
         return await self._start("orchestrator", "worker", "--config", config, "--port")
 
     async def serve_later(self, ahead_s: float, **settings: Any) -> Process:
-        """The same by a clock that is ahead."""
+        """The same by a clock that is ahead by so many seconds."""
         config = self._write_config(settings)
         return await self._start("tests.integration.processes", config, str(ahead_s))
 
@@ -302,10 +302,10 @@ class World:
         url = f"{process.url}/events/{event_type}"
         try:
             async with self.http.post(url, json=body, headers=headers) as answer:
-                told = await answer.json(content_type=None)
+                content = await answer.json(content_type=None)
                 return Answer(
                     status=answer.status,
-                    detail=told.get("detail", ""),
+                    detail=content.get("detail", ""),
                     run=answer.headers.get("Location"),
                     replayed="Idempotent-Replayed" in answer.headers,
                 )
@@ -313,7 +313,7 @@ class World:
             return Answer(status=None)
 
     async def provision(self, process: Process, tenant: str) -> Answer:
-        """Send the event that asks for the tenant, always the same one."""
+        """Send the event that requests the tenant's provisioning, always the same one."""
         body = {"tenant": {"id": tenant}, "planConfig": {"tier": "BASIC"}}
         return await self.send(process, "TENANT_PROVISIONING", body, f"event-{tenant}")
 
@@ -332,7 +332,7 @@ class World:
         return [one for one in builds if f'"{tenant}"' in str(one.overrides)]
 
     async def ledger(self) -> dict[str, Any]:
-        """Everything that the ledger has, as it stands in the table."""
+        """All items of the ledger's table."""
         session = aws_session()
         async with session.client("dynamodb", endpoint_url=self.aws.endpoint_url) as client:
             pages = client.get_paginator("scan").paginate(TableName=LEDGER_TABLE)

@@ -45,7 +45,7 @@ async def run_alone(*arguments: str, columns: int = 100) -> Ended:
 
 
 def assert_one_line(ended: Ended) -> None:
-    """A failure is told in one line on standard error, without a traceback."""
+    """A failure is one line on standard error, without a traceback."""
     assert ended.err.count("\n") == 1, ended.err
     assert ended.err.endswith("\n")
     assert "Traceback" not in ended.err + ended.out
@@ -60,14 +60,14 @@ async def test_help_lists_the_commands() -> None:
 
 
 def paths(command: click.Command, *path: str) -> list[tuple[str, ...]]:
-    """The command and those below it, by their names."""
+    """The command and its subcommands, by their names."""
     below = command.commands.items() if isinstance(command, click.Group) else ()
     return [path, *(found for name, one in below for found in paths(one, *path, name))]
 
 
 @pytest.mark.parametrize("arguments", paths(commands), ids=" ".join)
 def test_help_is_whole_at_80_columns(arguments: tuple[str, ...]) -> None:
-    """No summary is cut, and no line is longer."""
+    """In help no summary is cut, and no line is longer than 80 columns."""
     shown = CliRunner().invoke(commands, [*arguments, "--help"], terminal_width=80)
     assert shown.exit_code == 0
     assert max(map(len, shown.output.splitlines())) <= 80
@@ -88,7 +88,8 @@ def test_help_is_whole_at_80_columns(arguments: tuple[str, ...]) -> None:
 def test_the_shell_completes_commands_options_and_names(
     words: tuple[str, ...], word: str, completed: set[str]
 ) -> None:
-    """As the script that `_ORCHESTRATOR_COMPLETE=bash_source` prints asks for it."""
+    """Commands, options and names are completed, as the script of
+    `_ORCHESTRATOR_COMPLETE=bash_source` requests it."""
     asked = subprocess.run(
         [sys.executable, "-m", "orchestrator"],
         env=child_environment(
@@ -107,7 +108,7 @@ def test_the_shell_completes_commands_options_and_names(
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_script_for_each_shell_enables_it(shell: str) -> None:
-    """It asks this command."""
+    """The completion script of each shell calls this command."""
     printed = subprocess.run(
         [sys.executable, "-m", "orchestrator"],
         env=child_environment({"_ORCHESTRATOR_COMPLETE": f"{shell}_source"}),
@@ -129,7 +130,7 @@ def test_a_script_for_each_shell_enables_it(shell: str) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 async def test_bad_usage_exits_2_with_one_line(arguments: list[str], named: str) -> None:
-    """The line says what was wrong."""
+    """Bad usage exits 2, with one line that says what was wrong."""
     ended = await run(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert_one_line(ended)
@@ -137,7 +138,7 @@ async def test_bad_usage_exits_2_with_one_line(arguments: list[str], named: str)
 
 
 async def test_a_config_that_is_not_there_exits_1_with_one_line() -> None:
-    """The line names the file."""
+    """A missing configuration file exits 1, with one line that names it."""
     ended = await run("serve", "--config", "nowhere.toml")
     assert ended.code == 1
     assert_one_line(ended)
@@ -145,7 +146,8 @@ async def test_a_config_that_is_not_there_exits_1_with_one_line() -> None:
 
 
 async def test_openapi_check_finds_a_document_out_of_date(tmp_path: Path) -> None:
-    """What `--output` wrote passes `--check`; a changed file doesn't, and is left as it is."""
+    """`--check` accepts the file that `--output` wrote, and refuses a changed one, which it leaves
+    as it is."""
     document = tmp_path / "openapi.json"
     arguments = ("openapi", "--config", "local.toml", "--output", str(document))
     assert (await run_alone(*arguments)).code == 0
@@ -172,7 +174,8 @@ async def service() -> AsyncIterator[Service]:
 
 
 async def test_send_shows_what_came_of_the_event(service: Service, tmp_path: Path) -> None:
-    """From a file: the run and its job, exit 0; from standard input, refused: why, exit 1."""
+    """`send` shows the run and its job and exits 0, or why the event was refused and exits 1, from
+    a file or standard input."""
     event = tmp_path / "event.json"
     event.write_text(json.dumps(BASIC))
     here = ("--url", service.url)
@@ -192,7 +195,7 @@ async def test_send_shows_what_came_of_the_event(service: Service, tmp_path: Pat
 
 
 async def test_an_event_can_be_sent_twice_on_purpose(service: Service) -> None:
-    """With --id, which counts even where the body has another; one that no header can carry is
+    """`--id` sets the event's id, even if the body has another; an id that no header can carry is
     refused."""
     here, body = ("--url", service.url), json.dumps({**BASIC, "id": "its-own"})
     for came in ("was handled:", "was handled by an earlier delivery:"):
@@ -207,7 +210,8 @@ async def test_an_event_can_be_sent_twice_on_purpose(service: Service) -> None:
 
 
 async def test_runs_are_listed_and_shown(service: Service) -> None:
-    """A line for each run; one run with its job; what isn't there is one line, exit 1."""
+    """A list has a line for each run, and one run is shown with its job; an unknown run is one line
+    and exit code 1."""
     here = ("--url", service.url)
     assert (await run_alone("runs", *here)).out == "no runs\n"
     sent = await run("send", "TENANT_PROVISIONING", *here, "--json", stdin=json.dumps(BASIC))
@@ -228,7 +232,8 @@ async def test_runs_are_listed_and_shown(service: Service) -> None:
 
 
 async def test_dev_answers_only_to_its_own_host(service: Service) -> None:
-    """A name that leads to it by DNS rebinding gets 421, for pages, data and events."""
+    """A request to `dev` under another host name, as by DNS rebinding, is 421 for pages, data and
+    events."""
     port = URL(service.url).port
     names = (f"127.0.0.1:{port}", f"localhost:{port}")
     bent = (f"evil.example:{port}", "127.0.0.1")
@@ -252,7 +257,8 @@ async def test_dev_answers_only_to_its_own_host(service: Service) -> None:
 
 
 async def test_send_says_that_no_service_listens() -> None:
-    """One line that names the address, exit 1."""
+    """`send` to an address without a service is one line that names the address, and exit code
+    1."""
     ended = await run("send", "TENANT_PROVISIONING", "--url", NOBODY, stdin=json.dumps(BASIC))
     assert ended.code == 1
     assert_one_line(ended)
@@ -260,7 +266,7 @@ async def test_send_says_that_no_service_listens() -> None:
 
 
 async def test_sigterm_ends_serve_well() -> None:
-    """A service that is told to stop exits 0."""
+    """`serve` exits 0 on SIGTERM."""
     async with open_service(
         config="local.toml", environment={"ORCHESTRATOR_LEDGER__BACKEND": "memory"}
     ) as service:
@@ -269,7 +275,7 @@ async def test_sigterm_ends_serve_well() -> None:
 
 
 async def test_the_demo_is_true() -> None:
-    """Every sentence of the demo was seen to happen."""
+    """The demo ends well with each of its checks passed, in lines of at most 80 columns."""
     ended = await run_alone("demo", columns=80)
     assert ended.code == 0, ended.out
     assert "✓" in ended.out
@@ -281,7 +287,8 @@ async def test_the_demo_is_true() -> None:
 
 @pytest.mark.parametrize("ends_by", [signal.SIGTERM, signal.SIGHUP])
 async def test_a_demo_that_is_ended_leaves_no_service_behind(ends_by: signal.Signals) -> None:
-    """As a job is whose time is over, or a terminal is closed; the exit code says so."""
+    """A demo that is ended by a signal leaves no process behind, and its exit code shows the
+    signal."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -303,12 +310,13 @@ async def test_a_demo_that_is_ended_leaves_no_service_behind(ends_by: signal.Sig
         await asyncio.open_connection("127.0.0.1", port)
 
 
-#: What `dev` prints addresses of pages of.
+#: The pages whose addresses `dev` prints.
 _SAID = ("Service", "Console", "API docs")
 
 
 async def test_dev_prints_its_addresses() -> None:
-    """They are answered: the service, its console, its documentation."""
+    """`dev` prints the addresses of the service, its console and its documentation, and each is
+    answered."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     process = await asyncio.create_subprocess_exec(

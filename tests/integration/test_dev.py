@@ -1,4 +1,4 @@
-"""`orchestrator dev`: a tenant's whole life in it, your own handlers, and its end."""
+"""`orchestrator dev`: a tenant's whole life in it, users' handlers, and its end."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def greet(event, run):
 
 @attrs.define
 class Dev:
-    """A running `dev`, whose user has no variables but where notes are kept."""
+    """A running `dev`, whose user has no variables but the home folder."""
 
     process: zygote.Child
     port: int
@@ -47,7 +47,7 @@ class Dev:
         return f"http://127.0.0.1:{self.port}"
 
     async def run(self, *arguments: str, stdin: object = None) -> Ended:
-        """A command in another terminal, which isn't told where `dev` is."""
+        """A command in another terminal, which has no option that names `dev`."""
         process = await zygote.start(
             "orchestrator",
             *arguments,
@@ -66,7 +66,7 @@ class Dev:
         return json.loads(ended.out)
 
     async def read_until(self, text: str) -> str:
-        """Its output's first line from now on that has the text in it."""
+        """The next line of its output that has the text in it."""
         assert self.process.stdout is not None
         async with asyncio.timeout(_PATIENCE_S):
             while line := (await self.process.stdout.readline()).decode():
@@ -90,8 +90,8 @@ def environment(home: Path) -> dict[str, str]:
 async def open_dev(
     home: Path, *arguments: str, ends_by: signal.Signals | Literal["Ctrl-C"]
 ) -> AsyncIterator[Dev]:
-    """Run `dev`; at the end the signal, or Ctrl-C in a terminal, has ended all of it, its service
-    and its note."""
+    """Run `dev`; at the end the signal, or Ctrl-C in a terminal, ends it with its service and its
+    note."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = await zygote.start(
@@ -137,8 +137,8 @@ async def open_dev(
 
 
 async def test_one_send_makes_a_tenant_active(tmp_path: Path) -> None:
-    """The build ends, its state change and the deployment are delivered; each command finds the
-    service, and those that ask AWS find its AWS, and say so. None writes to its ledger unasked."""
+    """One `send` makes a tenant active; each command finds the running `dev`, those that query AWS
+    use its AWS and say so, and none writes to its ledger without a request."""
     async with open_dev(tmp_path, "--build-seconds", "0.1", ends_by=signal.SIGTERM) as dev:
         sent = await dev.run(
             "send", "TENANT_PROVISIONING", stdin={"tenantId": "t-1", "tier": "BASIC"}
@@ -164,7 +164,8 @@ async def test_one_send_makes_a_tenant_active(tmp_path: Path) -> None:
 
 
 async def test_finish_ends_a_build_by_hand(tmp_path: Path) -> None:
-    """As failed, by the beginning of its id; what names no running build is one line, exit 1."""
+    """`dev finish` ends a build, found by a prefix of its id, as failed; a prefix of no running
+    build or of several is one line and exit code 1."""
     async with open_dev(tmp_path, "--build-seconds", "9999", ends_by="Ctrl-C") as dev:
         for tenant in ("t-1", "t-2"):
             body = {"tenantId": tenant, "tier": "PREMIUM"}
@@ -177,14 +178,15 @@ async def test_finish_ends_a_build_by_hand(tmp_path: Path) -> None:
         timeline = (await dev.ask("tenant", "t-1"))["timeline"]
         assert any("no more addresses" in (entry["reason"] or "") for entry in timeline)
 
-        for named, told in ((uuid, "No running builds"), ("premium-tenant", "2 running builds")):
+        for named, reason in ((uuid, "No running builds"), ("premium-tenant", "2 running builds")):
             refused = await dev.run("dev", "finish", named)
             assert (refused.code, refused.out, refused.err.count("\n")) == (1, "", 1), refused
-            assert told in refused.err
+            assert reason in refused.err
 
 
 async def test_your_own_handler_is_loaded_and_reloaded(tmp_path: Path) -> None:
-    """A change restarts the service; one that can't be imported is told, and mended by the next."""
+    """A change of the module restarts the service; a module that can't be imported is reported, and
+    the next change restarts it again."""
     module = tmp_path / "handlers.py"
     module.write_text(HANDLER.format(step="first"))
 
@@ -205,7 +207,8 @@ async def test_your_own_handler_is_loaded_and_reloaded(tmp_path: Path) -> None:
 
 
 async def test_a_killed_dev_leaves_no_service_behind(tmp_path: Path) -> None:
-    """Its service notices, and its note is passed over. Of its builds all failed, as asked."""
+    """When `dev` is killed its service ends on its own, and its note is ignored; with `--failing 1`
+    each build has failed."""
     failing = ("--failing", "1", "--build-seconds", "0.1")
     async with open_dev(tmp_path, *failing, ends_by=signal.SIGKILL) as dev:
         body = {"tenantId": "t-1", "tier": "BASIC"}

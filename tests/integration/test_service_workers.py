@@ -1,4 +1,5 @@
-"""Several workers at one port: they share it, live and end together, and begin or say why not."""
+"""Several workers at one port: they share it, start and end together, and a failed start is
+reported once."""
 
 import asyncio
 import contextlib
@@ -21,7 +22,7 @@ from tests.integration.commands import PATIENCE_S, run
 
 
 class Workers:
-    """`orchestrator serve --workers 2`, its log read line by line."""
+    """`orchestrator serve --workers 2`, with its log read line by line."""
 
     def __init__(self, url: str, process: zygote.Child) -> None:
         self.url = url
@@ -34,7 +35,7 @@ class Workers:
         return {int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
     async def listening(self, count: int) -> None:
-        """Return when so many workers have begun to listen; two may write at once."""
+        """Return once so many workers have begun to listen; two may log at once."""
         assert self.process.stderr is not None
         async with asyncio.timeout(PATIENCE_S):
             while self._log.count(b"listening") < count:
@@ -43,7 +44,7 @@ class Workers:
                 self._log += more
 
     async def rest_of_log(self) -> str:
-        """What is written until nobody can write any more."""
+        """The log until the last of the processes has closed it."""
         assert self.process.stderr is not None
         async with asyncio.timeout(PATIENCE_S):
             return (self._log + await self.process.stderr.read()).decode()
@@ -86,7 +87,8 @@ async def open_workers(**environment: str) -> AsyncIterator[Workers]:
 
 
 async def test_workers_share_a_port(aws: EmbeddedAWS) -> None:
-    """Each answers while the other stands still; one that is killed is replaced; all end well."""
+    """Each worker answers while the other is suspended; a killed one is replaced; all exit
+    cleanly."""
     async with open_workers() as workers:
         await workers.listening(2)
         first, second = workers.pids
@@ -111,7 +113,7 @@ async def test_workers_share_a_port(aws: EmbeddedAWS) -> None:
 
 
 async def test_workers_are_measured_as_one(aws: EmbeddedAWS) -> None:
-    """Whichever worker is asked tells the sum over all, one that was killed included."""
+    """The metrics of each worker are the sum over all, including one that was killed."""
     async with open_workers() as workers, aiohttp.ClientSession() as http:
         await workers.listening(2)
 
@@ -137,14 +139,15 @@ async def test_workers_are_measured_as_one(aws: EmbeddedAWS) -> None:
 
 
 async def test_no_worker_outlives_its_parent(aws: EmbeddedAWS) -> None:
-    """One that was killed can't tell them: they drain by themselves, and let the port go."""
+    """When their parent is killed, which can't notify them, the workers drain on their own and
+    release the port."""
     async with open_workers() as workers:
         await workers.listening(2)
         pids = workers.pids
         assert len(pids) == 2
         os.kill(workers.process.pid, signal.SIGKILL)
         try:
-            # Theirs is the other end of the log: it ends with the last of them.
+            # The workers hold the other end of the log: it ends with the last of them.
             log = await workers.rest_of_log()
         finally:
             for pid in pids:
@@ -155,11 +158,12 @@ async def test_no_worker_outlives_its_parent(aws: EmbeddedAWS) -> None:
         assert log.count("stopped") == 2
         port = URL(workers.url).port
         with socket.create_server(("127.0.0.1", port or 0)):
-            pass  # nobody else has it
+            pass  # no other process has it
 
 
 async def test_workers_that_cant_begin_end_the_service(aws: EmbeddedAWS) -> None:
-    """As with one worker: what is wrong is said in one line, exit 1; nobody tries for ever."""
+    """If workers can't start, the reason is one line and the exit code 1, as with one worker; no
+    start is retried without end."""
     async with open_workers(ORCHESTRATOR__EXTENSION="nowhere.at_all:extension") as workers:
         async with asyncio.timeout(PATIENCE_S):
             assert workers.process.stderr is not None
@@ -170,7 +174,7 @@ async def test_workers_that_cant_begin_end_the_service(aws: EmbeddedAWS) -> None
 
 
 async def test_a_port_that_is_taken_is_one_line(aws: EmbeddedAWS) -> None:
-    """Said once, by all workers together."""
+    """A port that is in use is reported by all workers together, once and without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = await run("serve", "--config", "local.toml", "--workers", "2", "--port", port)
@@ -181,7 +185,8 @@ async def test_a_port_that_is_taken_is_one_line(aws: EmbeddedAWS) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_mere_mistake_in_the_settings_is_a_sentence(aws: EmbeddedAWS, workers: str) -> None:
-    """Found only when the service opens; also where it is a worker's to find."""
+    """A mistake in the settings that shows only when the service opens is a sentence, with one
+    worker or several."""
     wrong = {"ORCHESTRATOR_BUILDERS__DEFAULT": "JENKINS"}
     ended = await run(
         "serve", "--config", "local.toml", "--workers", workers, "--port", "0", **wrong

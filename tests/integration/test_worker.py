@@ -1,4 +1,5 @@
-"""Worker processes at a real queue: killed, drained, and fed with poison among the good."""
+"""Worker processes at a real queue: killed, drained, and fed with poison messages among the good
+ones."""
 
 import json
 import os
@@ -14,13 +15,13 @@ from orchestrator.testing import envelope
 from tests.aws import aws_session
 from tests.integration.processes import Process, World, open_world, start_of, until
 
-#: `make soak` sends them by the thousand.
+#: `make soak` sends thousands.
 MESSAGES = int(os.environ.get("SOAK_MESSAGES", "200"))
 POISON = ("", "nonsense", "[]", "{}", '{"saas-orchestrator": {}}')
 
 
 class Queue:
-    """The queue as whoever fills it sees it."""
+    """The queue as its senders see it."""
 
     def __init__(self, client: Any, url: str) -> None:
         self.client, self.url = client, url
@@ -35,7 +36,7 @@ class Queue:
             assert not answer.get("Failed")
 
     async def count(self) -> int:
-        """Messages that nobody has deleted."""
+        """The number of messages that are not deleted."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         answer = await self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)
         return sum(int(answer["Attributes"][name]) for name in names)
@@ -54,13 +55,13 @@ def queued(queue: Queue, **settings: Any) -> dict[str, Any]:
 
 
 def request(tenant: str) -> str:
-    """What EventBridge puts into the queue."""
+    """The message that EventBridge puts into the queue."""
     detail = {"tenant": {"id": tenant}, "planConfig": {"tier": "BASIC"}}
     return json.dumps(envelope("TENANT_PROVISIONING", detail, event_id=f"event-{tenant}"))
 
 
 async def counted(world: World, worker: Process, what: str) -> float:
-    """What a worker's own metrics say."""
+    """The value of one of a worker's own metrics."""
     async with world.http.get(f"{worker.url}/metrics") as answer:
         lines = (await answer.text()).splitlines()
     (line,) = (line for line in lines if line.startswith(f"orchestrator_queue_{what} "))
@@ -73,7 +74,7 @@ async def states(world: World, process: Process, *tenants: str) -> list[str]:
 
 
 async def test_a_service_fills_the_queue_and_a_worker_empties_it(world: World) -> None:
-    """202, queued, and then done: one build."""
+    """An event is answered 202 and shown as queued, and a worker handles it: one build."""
     async with open_queue(world) as queue:
         service = await world.serve(**queued(queue, intake_mode="queue"))
         answer = await world.provision(service, "t-1")
@@ -91,7 +92,8 @@ async def test_a_service_fills_the_queue_and_a_worker_empties_it(world: World) -
 
 
 async def test_a_worker_that_is_killed_in_mid_message(world: World) -> None:
-    """Its build was started, and nobody was told: another one finds it, and starts no second."""
+    """After a worker was killed before its start was answered, another one finds the build and
+    starts no second."""
     async with open_queue(world) as queue:
         service = await world.serve(**queued(queue))
         first = await world.work(**queued(queue, intake_visibility_s=2))
@@ -99,7 +101,7 @@ async def test_a_worker_that_is_killed_in_mid_message(world: World) -> None:
         await queue.send(request("t-1"))
         await stop.reached.wait()
         await first.kill()
-        # The dead one's run is taken up by the sweep, once its lease is over.
+        # The sweep resumes the dead worker's run once its lease has expired.
         await world.work(**queued(queue, intake_visibility_s=2, operations_reconcile_every_s=1))
 
         async def is_done() -> bool:
@@ -116,7 +118,7 @@ async def test_a_worker_that_is_killed_in_mid_message(world: World) -> None:
 
 
 async def test_a_handler_that_outlasts_the_visibility_timeout(world: World) -> None:
-    """The message stays hidden while it is in hand: nobody else is given it."""
+    """A message stays hidden while it is in progress, so that no other worker receives it."""
     async with open_queue(world) as queue:
         service = await world.serve(**queued(queue))
         await world.work(**queued(queue, intake_visibility_s=1, ledger_lease_s=60))
@@ -124,7 +126,7 @@ async def test_a_handler_that_outlasts_the_visibility_timeout(world: World) -> N
         stop = world.codebuild.hold_answer(start_of("t-1"))
         await queue.send(request("t-1"))
         await stop.reached.wait()
-        # What another message takes from its sending to its end is longer than that timeout.
+        # Another message takes longer than that timeout, from its sending to its end.
         for number in range(2, 5):
             await queue.send(request(f"t-{number}"))
 
@@ -144,7 +146,7 @@ async def test_a_handler_that_outlasts_the_visibility_timeout(world: World) -> N
 
 
 async def test_sigterm_lets_a_worker_finish_what_it_has(world: World) -> None:
-    """It exits with 0, and what it had in hand is done."""
+    """On SIGTERM a worker finishes its message and exits 0."""
     async with open_queue(world) as queue:
         service = await world.serve(**queued(queue))
         worker = await world.work(**queued(queue))
@@ -164,9 +166,9 @@ async def test_sigterm_lets_a_worker_finish_what_it_has(world: World) -> None:
 
 
 async def test_many_messages_with_poison_among_them(ministack: str, tmp_path: Path) -> None:
-    """Three workers, each event twice: one build for each, and the poison is left.
+    """Three workers make one build of each event, sent twice, and leave the poison messages.
 
-    Their own metrics agree: nothing was handled less often than it was sent.
+    Their own metrics agree: no message was handled less often than it was sent.
     """
     tenants = [f"t-{number}" for number in range(MESSAGES // 2)]
     async with open_world(tmp_path, aws_url=ministack) as world, open_queue(world) as queue:
@@ -183,7 +185,7 @@ async def test_many_messages_with_poison_among_them(ministack: str, tmp_path: Pa
         assert sum(handled) >= len(texts)
         assert all(handled)
         assert sum([await counted(world, one, "messages_kept_total") for one in workers]) > 0
-        # What had to be put off on a busy machine is the sweep's, and no longer the queue's.
+        # Runs that were postponed on a busy machine are resumed by the sweep, not by the queue.
         await world.serve(**queued(queue, operations_reconcile_every_s=5))
 
         async def all_are_started() -> bool:

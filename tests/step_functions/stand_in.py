@@ -1,4 +1,4 @@
-"""A Step Functions whose executions end when a test says so (API reference, AWS Step Functions).
+"""A Step Functions whose executions end when a test ends them (API reference, AWS Step Functions).
 
 ministack's end by themselves, and can neither time out nor be forgotten.
 """
@@ -37,11 +37,11 @@ class StepFunctionsStandIn:
     _denied: set[str] = attrs.field(factory=set)
 
     def deny(self, arn: str) -> None:
-        """Nobody may ask about that execution any more."""
+        """Describing that execution is denied from now on."""
         self._denied.add(arn)
 
     def add_machine(self, name: str, machine_type: str = "STANDARD") -> str:
-        """Its ARN."""
+        """Add a state machine; returns its ARN."""
         arn = f"{_STATES}:stateMachine:{name}"
         self.machines[arn] = machine_type
         return arn
@@ -53,18 +53,18 @@ class StepFunctionsStandIn:
         *,
         error: str | None = None,
         cause: str | None = None,
-        **told: Any,
+        **output: Any,
     ) -> None:
-        """End an execution; `told` is its output."""
+        """End an execution; `output` is its output."""
         ended: Document = {"status": status, "stopDate": time.time()}
         if status == "SUCCEEDED":
-            ended["output"] = json.dumps(told)
+            ended["output"] = json.dumps(output)
         ended |= {k: v for k, v in (("error", error), ("cause", cause)) if v is not None}
         self.executions[arn] |= ended
 
     def redrive(self, arn: str) -> Document:
-        """What RedriveExecution does: it runs again under the same ARN (developer guide, Redriving
-        executions); it is returned."""
+        """Run the execution again under the same ARN, as RedriveExecution does (developer guide,
+        Redriving executions), and return it."""
         execution = self.executions[arn]
         assert execution["status"] in ("FAILED", "TIMED_OUT", "ABORTED"), execution["status"]
         for gone in ("stopDate", "output", "error", "cause"):
@@ -74,7 +74,7 @@ class StepFunctionsStandIn:
         return execution
 
     def inject(self, action: str, *faults: Fault) -> None:
-        """Let the next requests of an action go wrong, one fault each."""
+        """Let the next requests of an action fail, one fault each."""
         self.faults.inject(action, *faults)
 
     async def handle_request(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""A user's module: every piece is theirs, functions where a function will do."""
+"""A user's module in which every part is the user's, as functions where a function suffices."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -8,8 +8,8 @@ import attrs
 
 from orchestrator import Event, Extension, HandlerRegistry, Job, PermanentError, Run
 
-#: What happened, for tests in the same process.
-told: list[str] = []
+#: The steps of the lifespan, for tests in the same process.
+lifespan_steps: list[str] = []
 
 registry = HandlerRegistry()
 
@@ -26,7 +26,7 @@ async def order(event: Event[Order], run: Run) -> None:
 
 
 class Van:
-    """A job's id tells all that the builder was asked."""
+    """A builder whose job's id has all that the builder received."""
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -41,13 +41,13 @@ async def find_tier(tier: str) -> Mapping[str, Any] | None:
 
 @asynccontextmanager
 async def lifespan() -> AsyncIterator[dict[str, str]]:
-    told.append("open")
+    lifespan_steps.append("open")
     yield {"DEPOT": "north"}
-    told.append("closed")
+    lifespan_steps.append("closed")
 
 
 def guard(default: Any) -> Any:
-    """A wrapper that passes type and body on, and nothing else."""
+    """A wrapper that passes on type and body only."""
     return Guard(default)
 
 
