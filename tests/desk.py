@@ -1,12 +1,4 @@
-"""A desk for tests of what is decided: transactions over a ledger in memory, and events in a word.
-
-    desk = Desk()
-    attempt = await desk.claimed("TENANT_PROVISIONING", "a")
-    await desk.finish(attempt, desk.job("b-1"))
-
-Two desks at one ledger (`beside`) are two processes, each with its own clock. What a process
-does while another one is about to write goes into `ledger.before_commit`.
-"""
+"""A desk for tests of decisions: transactions over a ledger in memory, and events in a word."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -59,7 +51,7 @@ Answer = ClaimResult | RunLease
 
 
 class DeskLedger(InMemoryLedger):
-    """Counts its requests, and lets something happen right before a commit or in its place."""
+    """Counts its requests, and lets a test act right before a commit or fail it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +60,7 @@ class DeskLedger(InMemoryLedger):
         #: Raised by the next commits, after they have written if `answer_lost`.
         self.failures: list[Exception] = []
         self.answer_lost = False
-        #: Writing such an item raises what is no error of ours.
+        #: Writing such an item raises an error that isn't the orchestrator's.
         self.breaks_on: Callable[[Record], bool] = lambda record: False
 
     async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
@@ -88,7 +80,7 @@ class DeskLedger(InMemoryLedger):
         return await super().load(keys)
 
     async def put(self, *records: Record) -> None:
-        """Have these items there, whatever was, as if somebody had written them."""
+        """Write these items over whatever is stored, like another process."""
         for record in records:
             earlier = self._items.get(record.key)
             version = earlier.version + 1 if earlier else 1
@@ -96,19 +88,19 @@ class DeskLedger(InMemoryLedger):
             self._unsorted.add(record.key)
 
     def damage_payloads(self) -> None:
-        """No kept event can be unpacked any more."""
+        """Damage all stored events, so that none can be unpacked."""
         for key, record in self._items.items():
             if isinstance(record, PayloadRecord):
                 self._items[key] = attrs.evolve(record, data=b"damaged")
 
 
 def possible_until(attempt: RunLease) -> datetime | None:
-    """By when a start that may be out was sent; None: none can be."""
+    """Until when a start that may be out can have been sent; None if no start may be out."""
     return attempt.possible_start.until if attempt.possible_start else None
 
 
 def settlement(status: RunStatus, options: dict[str, Any]) -> Settlement:
-    """One of these options; what may be out is said in three of them."""
+    """A settlement of these options, three of which describe a start that may be out."""
     until = options.pop("possible_until", None)
     to, job = options.pop("sent_to", None), options.pop("sent_job", None)
     if until is not None:
@@ -124,7 +116,7 @@ async def adopt_job(
     job: Job,
     run_id: str | None = None,
 ) -> Adopted | OrphanedJob:
-    """Tie a job to the operation whose start made it, if it can still be."""
+    """Adopt a job for the operation whose start made it, if it still can be."""
     return await transactions.run(
         lambda snapshot: adopt(snapshot, operation_id, number, job, run_id, transactions.timings)
     )
@@ -141,7 +133,7 @@ class Desk:
         return Transactions(ledger=self.ledger, clock=self.clock, timings=self.timings)
 
     def beside(self, *, clock_behind_s: float = 0.0) -> "Desk":
-        """Another process at the same ledger."""
+        """Another process over the same ledger."""
         time = self.clock.now() - timedelta(seconds=clock_behind_s)
         return Desk(clock=ManualClock(time), ledger=self.ledger, timings=self.timings)
 
@@ -179,7 +171,7 @@ class Desk:
         """`key` is the request key that the payload names; `as_of` gives it credentials.
 
         `sent_s` is the event's own time, in seconds after SENT_AT. `is_outranked`: the builder's
-        own word counts, rather than the event's.
+        status counts, not the event's.
         """
         sent = event(
             event_type, event_id, by_content=by_content, body=body, sent_s=sent_s, source=source
@@ -222,14 +214,14 @@ class Desk:
         return answer
 
     async def taken_over(self, event_type: str, event_id: str, **options: Any) -> RunLease:
-        """The next attempt, once the lease of the one before is over."""
+        """The next attempt, once the lease of the one before has expired."""
         self.turn(self.timings.lease_s + self.timings.skew_s)
         return await self.claimed(event_type, event_id, **options)
 
     async def _settle(
         self, attempt: RunLease, settlement: Settlement
     ) -> OrphanedJob | StartUnresolved | None:
-        """Why it can't end like that; None: it was settled."""
+        """Settle; returns why that isn't possible, None if it was settled."""
         outcome = await attempt.settle(settlement)
         return None if isinstance(outcome, Saved) else outcome
 
@@ -243,7 +235,7 @@ class Desk:
         )
 
     async def fail(self, attempt: RunLease, **options: Any) -> OrphanedJob | StartUnresolved | None:
-        """Settle it as failed; what it opened is given back."""
+        """Settle it as failed; the operation that it opened is given back."""
         options = {"ends_without_job": True, "error": Failure(type="Oops", message="no"), **options}
         return await self._settle(attempt, settlement(RunStatus.FAILED, options))
 
@@ -255,19 +247,19 @@ class Desk:
         )
 
     async def provision(self, event_id: str = "opener", job_id: str = "b-1") -> RunLease:
-        """The tenant is being provisioned by a job that is recorded."""
+        """Provision the tenant with a job that is recorded."""
         attempt = await self.claimed(PROVISIONING, event_id)
         await self.finish(attempt, self.job(job_id))
         return attempt
 
     async def end(self, event_type: str, event_id: str, **options: Any) -> RunLease:
-        """An outcome is claimed and settled."""
+        """Claim and settle an outcome."""
         attempt = await self.claimed(event_type, event_id, **options)
         await self.finish(attempt, ending=ENDS[event_type])
         return attempt
 
     async def stand(self, state: TenantState | None, *, tier: str | None = None) -> None:
-        """The tenant stands there, at rest."""
+        """Write the tenant in that state, without an operation."""
         now = self.clock.now()
         await self.ledger.put(
             TenantRecord(tenant_id=TENANT, state=state, changed_at=now, tier=tier)
@@ -291,7 +283,7 @@ class Desk:
         return operation
 
     async def tenant(self) -> tuple[TenantState | None, str | None]:
-        """Where the tenant stands, and what holds it."""
+        """The tenant's state, and the operation that holds it."""
         tenant = (await self.ledger.load([f"TENANT#{TENANT}"]))[f"TENANT#{TENANT}"]
         assert tenant is None or isinstance(tenant, TenantRecord)
         return (tenant.state, tenant.operation_id) if tenant else (None, None)
@@ -349,7 +341,7 @@ def raising(error: Exception) -> Callable[[], Awaitable[object]]:
 
 
 async def let_others_work() -> None:
-    """Whoever can go on goes on, until all wait for something."""
+    """Let other tasks continue until all wait."""
     for _ in range(50):
         await asyncio.sleep(0)
 

@@ -1,6 +1,6 @@
-"""A way to DynamoDB and CodeBuild on which requests are counted, and go wrong when told to.
+"""A proxy to DynamoDB and CodeBuild that counts requests, and lets them fail on demand.
 
-moto can't fail; this lies before it, and before the CodeBuild stand-in.
+moto can't fail; the proxy is before it, and before the CodeBuild stand-in.
 """
 
 import json
@@ -15,7 +15,7 @@ from aiohttp import web
 from orchestrator.embedded import EmbeddedAWS, Fault, Faults
 from orchestrator.embedded.codebuild import HOST
 
-#: The tables of the service that is behind it.
+#: The tables of the service under test.
 LEDGER, TIERS = "the-ledger", "the-tiers"
 
 _NOT_PASSED_ON = {"host", "connection", "content-length", "transfer-encoding", "date", "server"}
@@ -32,21 +32,21 @@ class FaultyAWS:
     faults: Faults = attrs.field(init=False, factory=Faults)
 
     def environment(self) -> dict[str, str]:
-        """The variables that lead here; the credentials are the embedded AWS's."""
+        """The variables that lead to this proxy; the credentials are the embedded AWS's."""
         there = {"AWS_ENDPOINT_URL": self.url, "AWS_ENDPOINT_URL_CODEBUILD": self.url}
         return self.aws.environment() | there
 
     def inject(self, name: str, *faults: Fault | None) -> None:
-        """Let the next requests of a name go wrong, one fault each; None lets one pass."""
+        """Let the next requests of a name fail, one fault each; None lets one pass."""
         self.faults.inject(name, *faults)
 
     def mend(self) -> None:
-        """Nothing goes wrong any more."""
+        """Remove all faults."""
         self.faults.clear()
 
     @property
     def left(self) -> int:
-        """How many injected faults nobody has met yet."""
+        """How many injected faults no request has met yet."""
         return len(self.faults.left)
 
     async def handle_request(self, request: web.Request) -> web.Response:
@@ -84,7 +84,7 @@ def call_name(action: str, parameters: Mapping[str, Any]) -> str:
 
 @asynccontextmanager
 async def open_faulty_aws(aws: EmbeddedAWS) -> AsyncIterator[FaultyAWS]:
-    """Serve a way to an embedded AWS."""
+    """Serve a proxy to an embedded AWS."""
     app = web.Application(client_max_size=2**24)
     runner = web.AppRunner(app, access_log=None)
     async with aiohttp.ClientSession(auto_decompress=False) as http:

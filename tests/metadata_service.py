@@ -1,4 +1,4 @@
-"""An instance's metadata service, and a container's, on loopback: ready when they are told to be.
+"""An instance's metadata service, and a container's, on loopback, ready on demand.
 
 Instance: EC2 user guide, Instance metadata; container: ECS developer guide, Task IAM role.
 """
@@ -17,7 +17,7 @@ _PLACE = "/latest/meta-data/iam/security-credentials/"
 
 @attrs.define
 class MetadataService:
-    """Until it `is_ready` it knows of no role; `asked` are the paths that it was asked for."""
+    """Until it `is_ready` it has no role; `asked` are the requested paths."""
 
     url: str = ""
     is_ready: bool = False
@@ -39,7 +39,7 @@ class MetadataService:
             return web.Response(status=404)
         if request.path == _PLACE:
             return web.Response(text=_ROLE)
-        # The SDK goes by its own clock.
+        # The SDK uses its own clock.
         expires = datetime.now(UTC) + timedelta(hours=6)
         return web.json_response(
             {

@@ -1,4 +1,4 @@
-"""What this release stores and sends, each with every field that it has, and as files.
+"""The items and messages that this release stores and sends, each with all fields, as files.
 
 `tests/data/RELEASE/` holds items of the ledger, packed events and queue messages as a release wrote
 them. A release that stores something else than the one before adds its own:
@@ -50,7 +50,7 @@ from orchestrator.core.ledger.records import (
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, pack_message
 
 DATA = Path(__file__).parent / "data"
-#: The oldest first.
+#: In the order of their dates.
 RELEASES = sorted(folder.name for folder in DATA.iterdir())
 
 
@@ -77,7 +77,7 @@ REPORT = Report(
 ASKED = Asked(
     operation_id="4f0c", kind=Kind.DEPROVISIONING, times={"control-plane": at(1), "other": at(2)}
 )
-#: Each with every field that it has.
+#: Each with all of its fields.
 RECORDS: Mapping[str, Record] = {
     "run": RunRecord(
         run_id="run-1",

@@ -1,4 +1,4 @@
-"""Who may come in: API keys."""
+"""Authentication by API keys."""
 
 import asyncio
 import hashlib
@@ -78,7 +78,7 @@ async def ask(
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/ping"])
 async def test_probes_need_no_key(service: Client, path: str) -> None:
-    """A load balancer has none."""
+    """Health checks need no key, since a load balancer has none."""
     assert (await ask(service, "GET", path, {}))[0] == 200
     assert (await ask(service, "HEAD", path, {}))[0] == 200
 
@@ -87,7 +87,8 @@ async def test_probes_need_no_key(service: Client, path: str) -> None:
 async def test_all_else_needs_a_key(
     service: Client, ledger: CountingLedger, method: str, path: str
 ) -> None:
-    """401 says what is asked for, even where nothing is, and no run is kept."""
+    """Any other request without a key is a 401 that names the header, even for an unknown path, and
+    writes nothing."""
     answer = await service.request(method, path, json={} if method == "POST" else None)
     problem = await read_problem(answer, 401)
     assert "x-api-key" in problem["detail"]
@@ -97,7 +98,7 @@ async def test_all_else_needs_a_key(
 
 @pytest.mark.parametrize("key", KEYS)
 async def test_each_of_the_keys_is_valid(service: Client, ledger: CountingLedger, key: str) -> None:
-    """With one the service is as it is without: 200 for an event, 404 where nothing is."""
+    """With any of the keys the service answers as without authentication."""
     headers = {"X-API-Key": key}
     assert await ask(service, "POST", "/events/ORDER", headers) == (200, '{"success": true}')
     assert ledger.commits == 2  # claim and settle
@@ -111,7 +112,7 @@ async def test_each_of_the_keys_is_valid(service: Client, ledger: CountingLedger
     ["", "wrong", KEYS[0][:-1], KEYS[0] + "x", KEYS[0].upper(), ", ".join(KEYS), "schlüssel", "🔑"],
 )
 async def test_a_wrong_key_is_refused(service: Client, ledger: CountingLedger, sent: str) -> None:
-    """Empty, almost right, several at once, beyond ASCII: 401, and no run is kept."""
+    """An empty, almost right, repeated or non-ASCII key is 401, and writes nothing."""
     answer = await service.post("/events/ORDER", json={}, headers={"x-api-key": sent})
     await read_problem(answer, 401)
     assert "WWW-Authenticate" in answer.headers
@@ -125,7 +126,8 @@ BLANKS = ("", " ", "\n", "\t \r\n", "\u00a0")
 async def test_a_blank_key_opens_nothing(
     aiohttp_client: Any, clock: ManualClock, blank: str
 ) -> None:
-    """Where a reference leads to one it is ignored: the other keys are valid, and no key isn't."""
+    """A blank key of a reference is ignored: the other keys stay valid, and a request without a key
+    is 401."""
     store = InMemorySecretStore()
     credentials = StoredSecretResolver({"ssm": store}, clock)
     app = web.Application(middlewares=[authenticate])
@@ -150,7 +152,7 @@ async def test_a_blank_key_opens_nothing(
 async def test_a_malformed_hash_is_no_key(
     aiohttp_client: Any, clock: ManualClock, digest: Callable[[str], str]
 ) -> None:
-    """A sender that can read the hash of a key must not be able to send it as the key."""
+    """A malformed hash of a key is not accepted as a key, so that its readers can't send it."""
     hashed = digest(hashlib.sha256(KEYS[0].encode()).hexdigest())
     store = InMemorySecretStore()
     await store.put(name="hashed", value=f"sha256:{hashed}")
@@ -170,7 +172,7 @@ async def welcome(request: web.Request) -> web.Response:
 async def test_white_space_around_a_key_is_not_part_of_it(
     start_service: StartService, settings: Settings
 ) -> None:
-    """No header could have it."""
+    """White space around a key in the settings is ignored, since no header could have it."""
     service = await start_service(guarded(settings, keys=(f" {KEYS[0]}\n",)), extension=extension())
     assert (await ask(service, "POST", "/events/ORDER", {"x-api-key": KEYS[0]}))[0] == 200
     assert (await ask(service, "POST", "/events/ORDER", {"x-api-key": f" {KEYS[0]} "}))[0] == 200
@@ -180,7 +182,7 @@ async def test_white_space_around_a_key_is_not_part_of_it(
 async def test_the_header_may_have_another_name(
     start_service: StartService, settings: Settings
 ) -> None:
-    """The key counts in that header alone, and the refusal names it."""
+    """With another header's name the key counts in that header alone, and the refusal names it."""
     service = await start_service(guarded(settings, header="X-Our-Key"), extension=extension())
     assert (await ask(service, "POST", "/events/ORDER", {"x-our-key": KEYS[0]}))[0] == 200
     answer = await service.post("/events/ORDER", json={}, headers={"x-api-key": KEYS[0]})
@@ -189,7 +191,7 @@ async def test_the_header_may_have_another_name(
 
 
 async def test_a_key_beyond_ascii_is_valid(start_service: StartService, settings: Settings) -> None:
-    """It is compared as UTF-8."""
+    """A key beyond ASCII is valid, compared as UTF-8."""
     service = await start_service(guarded(settings, keys=("schlüssel",)), extension=extension())
     assert (await ask(service, "POST", "/events/ORDER", {"x-api-key": "schlüssel"}))[0] == 200
     assert (await ask(service, "POST", "/events/ORDER", {"x-api-key": "schlussel"}))[0] == 401
@@ -205,7 +207,7 @@ def logs_as_before() -> Iterator[None]:
 async def test_keys_are_neither_logged_nor_answered(
     start_service: StartService, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither the valid keys nor a wrong one that somebody sent."""
+    """Neither a valid nor a wrong key is in an answer, in the log or in the settings' text."""
     configure_logs(level="debug", layout="json", redact=SECRET_NAMES)
     service = await start_service(guarded(settings), extension=extension())
     said = []
@@ -229,6 +231,6 @@ async def test_a_key_that_is_no_text_is_wrong(service: Client) -> None:
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/ping"])
 async def test_an_open_route_says_which_methods_it_has(service: Client, path: str) -> None:
-    """405 for whoever has no key, since the route is open."""
+    """A wrong method of an open route is 405 without a key."""
     answer = await service.request("TRACE", path)
     await read_problem(answer, 405)

@@ -1,4 +1,4 @@
-"""`http.base_path`: the service under a prefix, behind a proxy that strips it or does not."""
+"""`http.base_path`: the service under a prefix, behind a proxy that strips it or doesn't."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from tests.lambda_events import FORMATS
 
 BASE = "/saas/orchestrator"
 JSON = {"Content-Type": "application/json"}
-#: How the proxy asks: with the prefix; without it; without it and saying so.
+#: The requests of a proxy: with the prefix; without it; without it and with the header for it.
 PROXIES: dict[str, tuple[str, dict[str, str]]] = {
     "not stripped": (BASE, {}),
     "stripped": ("", {}),
@@ -43,7 +43,7 @@ async def service(start_service: StartService, based: Settings) -> Client:
 async def test_an_event_is_handled_and_its_run_is_below_the_base_path(
     service: Client, before: str, headers: dict[str, str]
 ) -> None:
-    """`Location` is the address that the sender can follow."""
+    """`Location` is below the base path, where the sender can follow it."""
     answer = await service.post(f"{before}/events", json=provisioning_event(), headers=headers)
     assert (answer.status, await answer.json()) == (200, {"success": True})
     assert re.fullmatch(f"{BASE}/runs/[0-9a-f]{{40}}", answer.headers["Location"])
@@ -55,7 +55,8 @@ async def test_an_event_is_handled_and_its_run_is_below_the_base_path(
 async def test_a_problem_names_addresses_below_the_base_path(
     service: Client, before: str, headers: dict[str, str]
 ) -> None:
-    """`instance` and the sentence, for a run, for nothing there, and for a wrong method."""
+    """`instance` and the sentence are below the base path, for a run, an unknown path and a wrong
+    method."""
     body = {"tenantId": "t-1", "tier": "GOLD"}
     refused = await service.post(f"{before}/events/TENANT_PROVISIONING", json=body, headers=headers)
     assert (await read_problem(refused, 422))["instance"].startswith(f"{BASE}/runs/")
@@ -71,7 +72,8 @@ async def test_a_problem_names_addresses_below_the_base_path(
 async def test_pages_lead_below_the_base_path(
     service: Client, before: str, headers: dict[str, str], page: str
 ) -> None:
-    """Home, with or without a slash, and the documentation; each of their links is served."""
+    """The links of the home page, with or without a slash, and of the documentation are below the
+    base path and served."""
     async with service.get(f"{before}{page}" or "/", headers=headers) as answer:
         assert answer.status == 200
         links = references(await answer.text())
@@ -84,7 +86,7 @@ async def test_pages_lead_below_the_base_path(
 async def test_the_document_has_the_base_path_as_its_server(
     service: Client, before: str, headers: dict[str, str]
 ) -> None:
-    """Its paths are as they always were, and each is there once."""
+    """The document has the base path as its server, and each path once, without the prefix."""
     async with service.get(f"{before}/openapi.json", headers=headers) as answer:
         document = await answer.json()
     assert document["servers"] == [{"url": BASE}]
@@ -95,14 +97,14 @@ async def test_the_document_has_the_base_path_as_its_server(
 
 
 async def test_a_prefix_before_the_base_path_comes_first(service: Client) -> None:
-    """A proxy that strips one prefix and leaves the other."""
+    """A prefix that a proxy has stripped is before the base path in `Location`."""
     headers = {"X-Forwarded-Prefix": "/prod"}
     answer = await service.post(f"{BASE}/events", json=provisioning_event(), headers=headers)
     assert answer.headers["Location"].startswith(f"/prod{BASE}/runs/")
 
 
 async def test_a_path_with_the_base_path_as_mere_prefix_is_not_below_it(service: Client) -> None:
-    """Nor is the base path below itself."""
+    """A path that only begins with the base path's text, or has it twice, is 404."""
     for path in (
         f"{BASE}-too/healthz",
         f"{BASE}{BASE}/healthz",
@@ -115,7 +117,7 @@ async def test_a_path_with_the_base_path_as_mere_prefix_is_not_below_it(service:
 async def test_a_key_is_required_below_the_base_path_too(
     start_service: StartService, based: Settings
 ) -> None:
-    """Routes that are open at the root are open there, and no others."""
+    """Below the base path the same routes are open as at the root, and no others."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
     service = await start_service(attrs.evolve(based, auth=auth))
     for path in ("/healthz", "/readyz", "/ping", "/", "", "/docs", "/openapi.json"):
@@ -129,7 +131,7 @@ async def test_a_key_is_required_below_the_base_path_too(
 
 @pytest.mark.parametrize("base_path", ["/events", "/runs/v1", "/tenants", "/healthz", "/docs"])
 def test_a_base_path_that_is_a_route_is_refused(settings: Settings, base_path: str) -> None:
-    """Nobody could tell which of the two a request means."""
+    """A base path that is a route's path is refused, since a request could mean either."""
     first = base_path.split("/")[1]
     with pytest.raises(
         SettingsError, match=f"http.base_path is '{base_path}'.*routes at /{first}:"
@@ -138,12 +140,12 @@ def test_a_base_path_that_is_a_route_is_refused(settings: Settings, base_path: s
 
 
 def test_the_document_of_the_command_line_is_the_same(settings: Settings, based: Settings) -> None:
-    """`orchestrator openapi` shows each route once, wherever the service is shown."""
+    """`orchestrator openapi` has the same document with and without a base path."""
     assert build_document(create_app(based)) == build_document(create_app(settings))
 
 
 async def test_a_mounted_service_has_its_prefix_alone(aiohttp_client: Any, based: Settings) -> None:
-    """The parent app says where it is shown, as it says on which port."""
+    """A mounted service has the prefix of its mount, without the base path."""
     from aiohttp import web
 
     parent = web.Application()
@@ -158,7 +160,8 @@ async def test_a_mounted_service_has_its_prefix_alone(aiohttp_client: Any, based
 @pytest.mark.parametrize("before", ["", BASE], ids=["stripped", "not stripped"])
 @pytest.mark.parametrize("make_event", FORMATS.values(), ids=FORMATS)
 def test_it_holds_on_lambda_too(based: Settings, make_event: MakeEvent, before: str) -> None:
-    """Where a gateway doesn't say what stands before the path, such as a load balancer."""
+    """On Lambda the base path counts where the gateway doesn't send a prefix, as a load
+    balancer."""
     service = LambdaService(create_app(based, hands_back=True))
     body = json.dumps(envelope("TENANT_PARTY", {})).encode()
     event = make_event("POST", f"{before}/events", headers=JSON, body=body)

@@ -1,4 +1,5 @@
-"""Attempts that break down around their handler: counted, and at the last ended by the ledger."""
+"""Attempts that break down around their handler are counted, and after the last one the run ends by
+its records."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -39,7 +40,7 @@ NOT_PROVISIONED = f"{PROVISION}_FAILURE"
 
 
 def settles_well(event_type: str) -> Callable[[Record], bool]:
-    """What is written when a run of the type has succeeded."""
+    """Matches the write of a run of the type that has succeeded."""
 
     def breaks_on(record: Record) -> bool:
         if not isinstance(record, RunRecord) or record.event_type != event_type:
@@ -51,14 +52,15 @@ def settles_well(event_type: str) -> Callable[[Record], bool]:
 
 @pytest.fixture(autouse=True)
 def no_tracebacks() -> Iterator[None]:
-    """Each attempt that breaks down is logged with one, which takes longer than all the rest."""
+    """Capture the log, since rendering the traceback of each breakdown takes longer than the
+    rest."""
     with capture_logs():
         yield
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """A job for everything, and patience."""
+    """A job for each operation, and few attempts."""
     full = with_full_tier(settings)
     return attrs.evolve(full, runs=Runs(max_attempts=MAX_ATTEMPTS))
 
@@ -69,7 +71,7 @@ def ledger() -> DeskLedger:
 
 
 async def let_time_pass(service: Client, clock: ManualClock, *, times: int = MAX_ATTEMPTS) -> None:
-    """Sweep as often, each time after the longest pause."""
+    """Sweep so often, each time after the longest pause."""
     for _ in range(times):
         clock.turn(305)
         await sweep(service)
@@ -86,7 +88,8 @@ async def test_a_settle_that_raises_ends_by_the_records(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Of an outcome: the tenant goes where its type says, the run fails with a fixed sentence."""
+    """If the settle of an outcome always raises, the tenant gets the state of the outcome's type
+    and the run fails with a fixed sentence."""
     service = await start_service(settings, ledger=ledger)
     await read_success(await send(service, PROVISION, "request"))
     ledger.breaks_on = settles_well(PROVISIONED)
@@ -108,7 +111,8 @@ async def test_a_failure_that_cannot_be_settled_is_not_cleaned_up(
     clock: ManualClock,
     control_plane: ControlPlane,
 ) -> None:
-    """The control plane hears the bare status, and the tenant is free to be asked for again."""
+    """A failure whose settle always raises is reported with its status alone, and releases the
+    tenant without a clean-up."""
     tiers = Tiers(backend="static", static={"FULL": {**FULL, "cleanupJobIdentifier": "clean"}})
     callback = Callback(url=control_plane.url, timeout_s=30)
     service = await start_service(
@@ -136,7 +140,7 @@ async def test_an_odd_report_of_an_end_freezes_no_tenant(
     ledger: DeskLedger,
     clock: ManualClock,
 ) -> None:
-    """Whatever a sender puts into it: the tenant is where the event's type says, and free."""
+    """A report of unexpected content sets the state of its type, and holds no tenant."""
     service = await start_service(settings, ledger=ledger)
     odd = {"tenantId": TENANT, "ORCHESTRATOR_RUN_ID": "x", "endedJob": {"a": 1}}
     answer = await service.post("/events", json=envelope(PROVISIONED, odd))
@@ -155,7 +159,8 @@ async def test_a_request_whose_settle_raises_keeps_its_job(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """The run fails, the operation goes on by the job, of which there is one."""
+    """If the settle of a request always raises, the run fails, and its operation continues with its
+    only job."""
     service = await start_service(settings, ledger=ledger)
     ledger.breaks_on = settles_well(PROVISION)
     problem = await read_problem(await send(service, PROVISION, "request"), 500)
@@ -178,7 +183,8 @@ async def test_a_kept_event_that_cannot_be_unpacked_ends(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """The operation that its run had opened is given back, and the tenant as it was before."""
+    """If the stored event can't be unpacked, the run fails, its operation is given back, and the
+    tenant has its former state."""
     codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException", "too many"))
     service = await start_service(settings, ledger=ledger)
     address = await read_wait(await send(service, PROVISION, "request"))
@@ -198,7 +204,8 @@ async def test_a_kept_event_that_cannot_be_unpacked_ends(
 async def test_an_event_whose_claim_raises_is_kept_by_its_sender(
     start_service: StartService, settings: Settings, ledger: DeskLedger
 ) -> None:
-    """500, and no run: once it can be claimed it is handled as if nothing had been."""
+    """If the claim raises, the answer is 500 without a run; sent again later the event is handled
+    as new."""
     service = await start_service(settings, ledger=ledger)
     ledger.breaks_on = lambda record: True
     problem = await read_problem(await send(service, PROVISION, "request"), 500)
@@ -216,7 +223,8 @@ async def test_an_end_that_cannot_be_claimed_ends(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """What we say ourselves of a job's end has no sender that could say it again."""
+    """If the claim of an outcome event of the service itself always raises, its operation ends all
+    the same, since no sender repeats it."""
     service = await start_service(settings, ledger=ledger)
     await read_success(await send(service, PROVISION, "request"))
 
@@ -241,12 +249,12 @@ async def test_a_self_report_may_be_unreadable(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """The end of the job counts without it."""
+    """The end of a job counts without a self-report that can't be unpacked."""
     service = await start_service(settings, ledger=ledger)
     await read_success(await send(service, PROVISION, "request"))
     build = only_build(codebuild)
-    told = {"CODEBUILD_BUILD_ID": build.id, "APP_PLANE_URL": "https://app.example"}
-    await read_success(await send(service, PROVISIONED, "told", ends=False, **told))
+    self_report = {"CODEBUILD_BUILD_ID": build.id, "APP_PLANE_URL": "https://app.example"}
+    await read_success(await send(service, PROVISIONED, "told", ends=False, **self_report))
     ledger.damage_payloads()
     codebuild.finish(build.id, "SUCCEEDED")
     await let_time_pass(service, clock, times=1)

@@ -1,4 +1,4 @@
-"""A reader is answered by the deadline that events have, however slow the ledger is."""
+"""A read is answered by the deadline of events, however slow the ledger is."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -15,13 +15,13 @@ from orchestrator.settings import Intake
 from tests.acceptance.answers import read_problem
 from tests.conftest import Client, StartService
 
-#: What each route that reads the ledger is asked.
+#: Paths of the routes that read the ledger.
 READS = ("/runs", "/runs/a", "/tenants", "/tenants/t-1", "/readyz")
 PATIENCE_S = 20
 
 
 class StuckLedger(InMemoryLedger):
-    """Answers no question; `left` are those that nobody waits for any more."""
+    """A ledger that never answers; `left` are the reads that were cancelled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def ledger() -> StuckLedger:
 
 @pytest.fixture
 def hasty(settings: Settings) -> Settings:
-    """Whoever asks waits for an instant."""
+    """Settings with a short deadline."""
     return attrs.evolve(settings, intake=Intake(deadline_s=0.05))
 
 
@@ -67,20 +67,20 @@ async def get(service: Client, path: str, **options: Any) -> Any:
 async def test_a_slow_ledger_is_a_503_in_time(
     start_service: StartService, hasty: Settings, ledger: StuckLedger, path: str
 ) -> None:
-    """A problem that says so, and nothing goes on behind it."""
+    """A read over a slow ledger is a 503 that says so, and its reads are cancelled."""
     service = await start_service(hasty, ledger=ledger)
     answer = await get(service, path)
     problem = await read_problem(answer, 503)
     assert "0.05 s" in problem["detail"]
     assert int(answer.headers["Retry-After"]) >= 1
-    # Of a tenant its parts are read at once.
+    # The parts of a tenant are read concurrently.
     assert len(ledger.left) == (2 if path == "/tenants/t-1" else 1)
 
 
 async def test_every_get_route_has_a_deadline(
     start_service: StartService, hasty: Settings, ledger: StuckLedger
 ) -> None:
-    """Each of the app is answered, among them those that read the ledger."""
+    """Each GET route is answered, and those that read the ledger are 503."""
     service = await start_service(hasty, ledger=ledger)
     routes = [route for route in service.app.router.routes() if route.method == "GET"]
     late = set()
@@ -95,7 +95,7 @@ async def test_every_get_route_has_a_deadline(
 async def test_readiness_names_what_is_slow(
     start_service: StartService, hasty: Settings, ledger: StuckLedger
 ) -> None:
-    """The check that didn't end, as one that fails is named."""
+    """`/readyz` names the check that timed out, like one that failed."""
     service = await start_service(hasty, ledger=ledger)
     problem = await read_problem(await get(service, "/readyz"), 503)
     assert "'ledger'" in problem["detail"]
@@ -104,7 +104,7 @@ async def test_readiness_names_what_is_slow(
 async def test_a_head_is_a_get_without_a_body(
     start_service: StartService, hasty: Settings, ledger: StuckLedger
 ) -> None:
-    """It is answered as soon."""
+    """A HEAD request has the same deadline as GET."""
     service = await start_service(hasty, ledger=ledger)
     async with asyncio.timeout(PATIENCE_S):
         assert (await service.head("/runs")).status == 503
@@ -113,7 +113,7 @@ async def test_a_head_is_a_get_without_a_body(
 async def test_the_deadline_is_earlier_if_less_time_is_left(
     start_service: StartService, settings: Settings, ledger: StuckLedger
 ) -> None:
-    """In Lambda the deadline is the remaining time of the invocation."""
+    """The deadline is the remaining time, such as a Lambda invocation's, if that is less."""
     service = await start_service(settings, ledger=ledger)
     service.app[WORKLOAD].shorten(0.05)
     problem = await read_problem(await get(service, "/runs"), 503)

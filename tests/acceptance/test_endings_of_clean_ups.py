@@ -1,4 +1,4 @@
-"""How the clean-up after a failed provisioning ends, by whoever notices it."""
+"""How the clean-up after a failed provisioning ends, by each kind of message."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.conftest import Client, StartService
 
 
 def with_clean_up(settings: Settings, codebuild: CodeBuildStandIn) -> Settings:
-    """The settings whose one tier has a clean-up's job."""
+    """Settings whose only tier has a clean-up's job."""
     codebuild.add_project("cleanup")
     tier = {"jobIdentifier": "standard-tenant", "cleanupJobIdentifier": "cleanup"}
     operations = Operations(reconcile_every_s=0, deadline_s=600)
@@ -34,7 +34,7 @@ async def begin_clean_up(service: Client, codebuild: CodeBuildStandIn) -> Build:
 
 
 async def end_of_clean_up(service: Client) -> dict[str, Any]:
-    """The one entry of the timeline that ended the clean-up, and nothing else did anything."""
+    """The only entry of the timeline that ended the clean-up."""
     timeline = (await read_tenant(service))["timeline"]
     ends = [one for one in timeline if one["eventType"].startswith("TENANT_CLEAN_UP_")]
     (end,) = (
@@ -56,7 +56,8 @@ async def test_every_end_of_a_clean_up_is_noticed_by_every_way(
     status: Any,
     way: str,
 ) -> None:
-    """It says how the clean-up went; not provisioned is the tenant either way."""
+    """Each end of a clean-up is in the timeline, by whichever message it is detected, and leaves
+    the tenant not provisioned."""
     service = await start_service(with_clean_up(settings, codebuild))
     build = await begin_clean_up(service, codebuild)
     codebuild.finish(build.id, status, reason="exit status 2")
@@ -91,7 +92,7 @@ async def test_a_clean_up_whose_build_is_unknown_or_overdue_ends(
     after_s: int,
     reason: str,
 ) -> None:
-    """Its build was deleted, or runs beyond the deadline."""
+    """A clean-up whose build was deleted or runs too long ends at the deadline."""
     service = await start_service(with_clean_up(settings, codebuild))
     build = await begin_clean_up(service, codebuild)
     if how == "deleted":

@@ -1,7 +1,7 @@
-"""A user's pieces in place of ours: loaded by name through every way in.
+"""A user's parts in place of the built-in ones, loaded by name through each entry point.
 
-The modules that are loaded lie in `extensions/`. A child process takes more than a second,
-so each of them meets one long story.
+The loaded modules are in `extensions/`. A child process takes more than a second, so each
+has one long test.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ Enter = Callable[[str], Any]
 
 
 class Context:
-    """What Lambda tells of an invocation."""
+    """The context of a Lambda invocation."""
 
     def get_remaining_time_in_millis(self) -> int:
         return 30_000
@@ -61,14 +61,14 @@ class Context:
 
 @pytest.fixture(autouse=True)
 def users_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The user's folder can be imported from, and logs are as they were afterwards."""
+    """Make the user's folder importable, and restore the log afterwards."""
     monkeypatch.syspath_prepend(FOLDER)
     yield
     structlog.reset_defaults()
 
 
 def asking(http: Any, base: str = "") -> Ask:
-    """Ask through an aiohttp client."""
+    """Send requests through an aiohttp client."""
 
     async def ask(
         method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
@@ -84,7 +84,8 @@ def asking(http: Any, base: str = "") -> Ask:
 def enter(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, aiohttp_client: Any
 ) -> Enter:
-    """Open one of the ways in over the extension of that name, and give the way to ask it."""
+    """Open one of the entry points over the extension of that name, and return the way to send
+    requests to it."""
 
     @asynccontextmanager
     async def serve(extension: str) -> AsyncIterator[Ask]:
@@ -159,7 +160,7 @@ async def listening(process: zygote.Child) -> str:
 
 
 def invocation(method: str, path: str, body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
-    """What an HTTP API of API Gateway hands to the function."""
+    """The event that an HTTP API of API Gateway passes to the function."""
     return {
         "version": "2.0",
         "rawPath": path,
@@ -171,7 +172,7 @@ def invocation(method: str, path: str, body: Any, headers: Mapping[str, str]) ->
     }
 
 
-# Every piece, through every way in
+# Each part, through each entry point
 
 
 async def test_every_piece_may_be_the_users(enter: Enter) -> None:
@@ -191,7 +192,7 @@ async def test_every_piece_may_be_the_users(enter: Enter) -> None:
         again = await ask("POST", "/events/ORDER", {"goods": "bread"})
         assert again.headers["Location"] == answer.headers["Location"]
         assert again.headers["Idempotent-Replayed"] == "true"
-        # And so is what has one key.
+        # So are deliveries with one key.
         keyed = [
             await ask("POST", "/events/ORDER", {"goods": "bread"}, {"Idempotency-Key": key})
             for key in ("k-1", "k-2", "k-1")
@@ -205,7 +206,7 @@ async def test_every_piece_may_be_the_users(enter: Enter) -> None:
             True,
         ]
 
-        # It sees custom types, even unknown ones, and the envelope as received.
+        # It gets custom types, even unknown ones, and the envelope as received.
         foreign = {**envelope("WHATEVER", {"b": 1, "a": 2}), "account": "999999999999"}
         refused = await ask("POST", "/events", foreign)
         assert (refused.status, refused.body["detail"]) == (
@@ -215,7 +216,8 @@ async def test_every_piece_may_be_the_users(enter: Enter) -> None:
 
 
 async def test_pieces_may_be_objects_and_classes(enter: Enter) -> None:
-    """Tiers as an object, an orchestrator as a class, a builder in place of a built-in one."""
+    """Parts may be objects and classes: tiers as an object, an orchestrator as a class, a builder
+    in place of a built-in one."""
     async with enter("own_objects:extension") as ask:
         body = {"tenantId": "t-1", "tier": "TEAM"}
         answer = await ask("POST", "/events/TENANT_PROVISIONING", body)
@@ -233,7 +235,8 @@ async def test_pieces_may_be_objects_and_classes(enter: Enter) -> None:
 
 
 async def test_the_orchestrator_may_be_an_object(enter: Enter) -> None:
-    """It decides on every type, gets the JSON as received, and returns what it likes."""
+    """The user's orchestrator gets each type with the JSON as received, and its return value is the
+    result."""
     async with enter("own_orchestrator:extension") as ask:
         taken = await ask("POST", "/events/ANY_TYPE", {"welcome": None})
         assert (taken.status, taken.body) == (200, {"success": True})
@@ -249,7 +252,7 @@ async def test_the_orchestrator_may_be_an_object(enter: Enter) -> None:
 
 
 async def test_the_library_loads_what_the_settings_name(clock: ManualClock) -> None:
-    """`open_orchestrator` opens the lifespan, gives the user's orchestrator and closes all."""
+    """`open_orchestrator` opens the lifespan, returns the user's orchestrator and closes all."""
     own_everything: Any = importlib.import_module("own_everything")
 
     own_everything.lifespan_steps.clear()
@@ -270,12 +273,13 @@ async def test_the_library_loads_what_the_settings_name(clock: ManualClock) -> N
     assert run is not None
     assert run.job is not None
     assert run.job.id == "deliver(GOODS=milk,PRICE=9,DEPOT=north)"
-    # A library call says nothing of identity, so each is an event of its own.
+    # A library call has no id of its event, so each is an event of its own.
     assert twice.run_id != handled.run_id
 
 
 async def test_an_extension_that_is_handed_over_outranks_the_settings(clock: ManualClock) -> None:
-    """The argument counts, and the module that the settings name isn't even looked for."""
+    """An extension that is passed as an argument is used, and the module of the settings isn't
+    loaded."""
     app = create_app(
         Settings(ledger=IN_MEMORY, intake=PATIENT, extension="nowhere:extension"),
         extension=Extension(registry=load_extension("own_registry:registry").registry),
@@ -330,7 +334,7 @@ def test_a_wrong_reference_is_reported_in_a_sentence(reference: str, said: list[
 
 
 def test_two_handlers_for_one_type_are_refused_at_start() -> None:
-    """The sentence names both places."""
+    """Two handlers for one type are refused at start by a sentence that names both places."""
     with pytest.raises(RegistrationError) as refused:
         create_app(Settings(ledger=IN_MEMORY, intake=PATIENT, extension="two_handlers:registry"))
     for part in TWO_HANDLERS:
@@ -345,7 +349,7 @@ def test_two_handlers_for_one_type_are_refused_at_start() -> None:
     ],
 )
 async def test_serve_ends_with_one_line(reference: str, said: list[str]) -> None:
-    """Exit code 1, one line on standard error, no traceback."""
+    """`serve` exits 1 with one line on standard error, without a traceback."""
     process = await start_serve(reference)
     out, err = await process.communicate()
     assert (process.returncode, out) == (1, b"")
@@ -358,7 +362,8 @@ async def test_serve_ends_with_one_line(reference: str, said: list[str]) -> None
 
 
 async def test_a_default_builder_that_is_not_there_stops_the_start() -> None:
-    """Else each event that names no builder would be refused for good."""
+    """A default builder that doesn't exist fails the start, since each event without a builder
+    would be refused permanently."""
     settings = Settings(builders=Builders(default="FOO"))
     with pytest.raises(SettingsError, match="'FOO', which is no builder here; there is CODE_BUILD"):
         async with open_orchestrator(settings):
@@ -373,13 +378,13 @@ async def test_a_default_builder_that_is_not_there_stops_the_start() -> None:
     ],
 )
 def test_a_piece_that_is_none_is_refused_at_once(pieces: dict[str, Any], said: str) -> None:
-    """Else each event would meet it."""
+    """A part of a wrong type fails the start instead of each event."""
     with pytest.raises(RegistrationError, match=said):
         Extension(**pieces)
 
 
 async def test_an_orchestrator_that_is_none_stops_the_start() -> None:
-    """A wrapper has forgotten to return what it wraps."""
+    """A wrapper that returns None instead of an orchestrator fails the start."""
     forgetful: Any = Extension(orchestrator=lambda default: None)
     with pytest.raises(RegistrationError, match="orchestrator is NoneType: it needs async handle"):
         async with open_orchestrator(Settings(ledger=IN_MEMORY), extension=forgetful):

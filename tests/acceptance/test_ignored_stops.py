@@ -1,4 +1,5 @@
-"""A Jenkins build that ignores a stop is stopped harder; after the last way its reason says so."""
+"""A Jenkins build that ignores a stop is stopped in a harder way; after the last one the reason
+says so."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,7 +18,7 @@ from tests.jenkins.stand_in import TOKEN, USER, JenkinsStandIn, open_jenkins_sta
 
 STARTED = "ORCHESTRATOR_RUN_ID"
 WAYS = ["stop", "term", "kill"]
-#: Longer than a job has to end after a stop.
+#: Longer than the time (seconds) that a job has to end after a stop.
 HEEDED_S = 31
 
 
@@ -32,7 +33,7 @@ async def jenkins() -> AsyncIterator[JenkinsStandIn]:
 async def service(
     start_service: StartService, settings: Settings, jenkins: JenkinsStandIn
 ) -> Client:
-    """It has started a provisioning's job, whose pipeline runs."""
+    """The service, which has started a provisioning's job, whose pipeline runs."""
     tier = {"jobIdentifier": "up", "builder": "JENKINS"}
     service = await start_service(
         attrs.evolve(
@@ -68,7 +69,8 @@ async def reason_of(service: Client) -> str:
 async def test_a_job_that_ignores_a_stop_is_stopped_harder(
     service: Client, jenkins: JenkinsStandIn, clock: ManualClock, deaf_to: int
 ) -> None:
-    """One way after the other; if none helped the operation's reason says so, until its end too."""
+    """A job that ignores a stop is stopped in the next harder way; if it ignores all of them the
+    operation's reason says so, also after its end."""
     jenkins.ignored_stops.update(WAYS[:deaf_to])
     assert await cancel(service) == (202 if deaf_to else 200)
     for _ in range(deaf_to):
@@ -93,14 +95,14 @@ async def test_a_job_that_ignores_a_stop_is_stopped_harder(
 async def test_a_job_has_time_to_end_before_a_harder_stop(
     service: Client, jenkins: JenkinsStandIn, clock: ManualClock
 ) -> None:
-    """Neither a second cancel nor the job's self-report has it stopped harder at once: its last
+    """Neither a second cancel nor a self-report has the job stopped harder at once, since its last
     stages may clean up."""
     jenkins.ignored_stops.update(WAYS)
     for _ in range(2):
         assert await cancel(service) == 202
         (key,) = (one.parameters[STARTED] for one in jenkins.items.values())
-        told = envelope(f"{PROVISION}_FAILURE", {STARTED: key}, event_id="told")
-        await read_success(await service.post("/events", json=told))
+        self_report = envelope(f"{PROVISION}_FAILURE", {STARTED: key}, event_id="told")
+        await read_success(await service.post("/events", json=self_report))
         await sweep(service)
         clock.turn(10)
     assert set(ways(jenkins)) == {"stop"}
@@ -109,7 +111,7 @@ async def test_a_job_has_time_to_end_before_a_harder_stop(
 async def test_a_stop_that_was_not_answered_counts_for_nothing(
     service: Client, jenkins: JenkinsStandIn, clock: ManualClock
 ) -> None:
-    """The next one is as mild."""
+    """After a stop that failed the next one is of the same way."""
     jenkins.inject("1/stop", Fault.error("", http_status=500))
     assert await cancel(service) == 202
     clock.turn(HEEDED_S)

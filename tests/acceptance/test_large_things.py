@@ -1,4 +1,4 @@
-"""What is too large for the ledger: refused by name, or cut; nothing is tried again for ever."""
+"""What is too large for the ledger is refused by name or cut, and not retried without end."""
 
 import io
 import json
@@ -33,7 +33,7 @@ class Numbers:
 
 
 def raising(error: Exception, depth: int) -> None:
-    """The error, on top of so many others."""
+    """Raise the error at the end of a chain of so many others."""
     if depth == 0:
         raise error
     try:
@@ -49,7 +49,7 @@ async def service(
     monkeypatch: pytest.MonkeyPatch,
     witness: Witness,
 ) -> AsyncIterator[Client]:
-    """Over DynamoDB, whose items have 400 KB."""
+    """The service over DynamoDB, whose items may have 400 KB."""
     registry = HandlerRegistry()
 
     @registry.on("MISFIT")
@@ -89,7 +89,7 @@ async def service(
 async def test_a_very_long_error_is_cut(
     service: Client, event_type: str, body: dict[str, Any], status: int
 ) -> None:
-    """Its run has failed and holds nothing."""
+    """A run with a very long error has failed, with the error cut, and holds no tenant."""
     await read_problem(await service.post(f"/events/{event_type}", json=body), status)
     (run,) = await list_runs(service)
     assert run["status"] == "failed"
@@ -98,7 +98,7 @@ async def test_a_very_long_error_is_cut(
 
 
 async def test_of_many_mismatches_the_first_are_named(service: Client) -> None:
-    """And that there are more."""
+    """Of many mismatches the first hundred are named, and that there are more."""
     answer = await service.post("/events/MISFIT", json={"numbers": ["none"] * 1000})
     errors = (await read_problem(answer, 422))["errors"]
     assert len(errors) == 101
@@ -107,7 +107,8 @@ async def test_of_many_mismatches_the_first_are_named(service: Client) -> None:
 
 
 async def test_a_body_full_of_mismatches_is_refused_in_time(service: Client) -> None:
-    """As many values as there may be, and none of them fits: the first hundred are named."""
+    """A body with as many values as are allowed, all of them mismatches, is refused before the
+    deadline."""
     features = "[" + ",".join("1" * (MAX_VALUES - 10)) + "]"
     body = f'{{"tenantId": "t-1", "planConfig": {{"features": {features}}}}}'
     answer = await service.post(
@@ -139,7 +140,7 @@ def overridden(**override: str) -> dict[str, Any]:
 async def test_a_very_long_name_is_refused(
     service: Client, make_event: Callable[[], dict[str, Any]], named: str
 ) -> None:
-    """400 that names it: it fits neither as a key nor as a field of an item."""
+    """A name that is too long for a key or a field of an item is a 400 that says which."""
     problem = await read_problem(await service.post("/events", json=make_event()), 400)
     assert problem["detail"].startswith(f"The event's {named} is ")
     assert problem["detail"].endswith(" bytes long; at most 512 are allowed.")
@@ -148,7 +149,7 @@ async def test_a_very_long_name_is_refused(
 
 @pytest.mark.parametrize("tenant_id", ["t" * 512, "ä" * 256, "𝄞" * 128])
 async def test_the_longest_name_is_kept(service: Client, tenant_id: str) -> None:
-    """In all keys, whatever its letters."""
+    """The longest name is stored in all keys, whatever its letters."""
     event = provisioning_event(tier="FULL", tenant_id=tenant_id)
     assert (await service.post("/events", json=event)).status == 200
     (run,) = await list_runs(service, tenantId=tenant_id)
@@ -156,7 +157,7 @@ async def test_the_longest_name_is_kept(service: Client, tenant_id: str) -> None
 
 
 async def post(service: Client, event: dict[str, Any]) -> ClientResponse:
-    """In UTF-8, as senders in other languages write it."""
+    """Post the event in UTF-8, as senders in other languages do."""
     data = io.BytesIO(json.dumps(event, ensure_ascii=False).encode())
     headers = {"Content-Type": "application/json"}
     return await service.post("/events", data=data, headers=headers)
@@ -164,7 +165,8 @@ async def post(service: Client, event: dict[str, Any]) -> ClientResponse:
 
 @pytest.mark.parametrize("letter", ["x", "ä", "中"])
 async def test_mismatches_in_other_letters_have_room(service: Client, letter: str) -> None:
-    """The ledger keeps them as escapes, which take six bytes each."""
+    """Mismatches in other letters, which the ledger stores as escapes of six bytes each, fit into
+    an item."""
     override = {f"{number}{letter * 800}": "v" for number in range(100)}
     event = provisioning_event(tenant_id="t-1", tier="FULL", override=override)
     await read_problem(await post(service, event), 422)
@@ -181,7 +183,8 @@ async def test_resources_in_other_letters_have_room(
     clock: ManualClock,
     letter: str,
 ) -> None:
-    """Or are left out: the operation ends, and its report waits."""
+    """Resources that don't fit into an item are left out: the operation ends, and its report
+    waits."""
     builder = InMemoryBuilder("B")
     settings = attrs.evolve(
         with_full_tier(settings),
@@ -196,8 +199,8 @@ async def test_resources_in_other_letters_have_room(
         assert (await service.post("/events", json=request)).status == 200
         builder.finish(builder.started[0].job.id)
         resources = [{"type": "note", "metadata": {"text": letter * 90_000}}]
-        told = {"tenantId": "t-1", "resources": resources}
-        report = envelope("TENANT_PROVISIONING_SUCCESS", told, event_id="report")
+        detail_of_report = {"tenantId": "t-1", "resources": resources}
+        report = envelope("TENANT_PROVISIONING_SUCCESS", detail_of_report, event_id="report")
         assert (await post(service, report)).status == 200
         clock.turn(70)
         assert (await service.post("/events/RECONCILE", json={})).status == 200

@@ -1,4 +1,4 @@
-"""What the service tells Prometheus: what is counted, by which labels, and who may read it."""
+"""The metrics for Prometheus: what is counted, by which labels, and who may read it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -52,7 +52,8 @@ async def full(start_service: StartService, settings: Settings) -> Client:
 async def test_a_tenants_life_is_counted(
     full: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Its events by type and outcome, its job, its operation with the time that it took."""
+    """Events are counted by type and outcome, jobs by builder, and operations with their
+    duration."""
     await send(full, PROVISION, "request")
     await send(full, PROVISION, "request")
     clock.turn(240)
@@ -84,7 +85,7 @@ async def test_a_tenants_life_is_counted(
 async def test_the_outcome_label_tells_results_of_attempts_apart(
     start_service: StartService, raised: Exception | None, outcome: str
 ) -> None:
-    """An outage, a bug and a success have different ones."""
+    """An outage, a bug and a success have different outcome labels."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -99,7 +100,8 @@ async def test_the_outcome_label_tells_results_of_attempts_apart(
 
 
 async def test_any_number_of_unknown_types_is_one_label(full: Client) -> None:
-    """A sender can't fill Prometheus with labels; the refusals are counted by status."""
+    """All unsupported types share one label, so that a sender can't fill Prometheus, and refusals
+    are counted by status."""
     for number in range(5):
         await full.post(f"/events/INVENTED_{number}", json={"a": number})
     await full.post("/events", data=b"nonsense", headers={"Content-Type": "application/json"})
@@ -111,7 +113,7 @@ async def test_any_number_of_unknown_types_is_one_label(full: Client) -> None:
 
 
 async def test_no_label_names_a_tenant_or_a_secret(full: Client) -> None:
-    """What a sender chooses is in no label."""
+    """No label has a value that a sender chooses."""
     await send(full, PROVISION, "chosen-id", tenant_id="chosen-tenant", secret="chosen-secret")
     text = await (await full.get("/metrics")).text()
     assert "orchestrator_events_total" in text
@@ -119,7 +121,7 @@ async def test_no_label_names_a_tenant_or_a_secret(full: Client) -> None:
 
 
 async def test_an_operation_that_never_began_is_given_back(full: Client) -> None:
-    """A request that fails before its job counts as neither success nor failure of a job."""
+    """An operation that ends before its job is counted as given back."""
     await send(full, PROVISION, "request", tier="NOWHERE")
     counted = await read_metrics(full)
     given_back = ("kind=provisioning", "result=given_back")
@@ -129,7 +131,7 @@ async def test_an_operation_that_never_began_is_given_back(full: Client) -> None
 async def test_the_time_of_the_last_successful_sweep_is_a_metric(
     full: Client, clock: ManualClock
 ) -> None:
-    """The time at which it had read all due items."""
+    """The last successful sweep's time is a metric."""
     assert of(await read_metrics(full), "sweep_last_success_timestamp_seconds") == {}
     await full.post("/events/RECONCILE", json={})
     counted = await read_metrics(full)
@@ -140,7 +142,8 @@ async def test_the_time_of_the_last_successful_sweep_is_a_metric(
 async def test_a_sweep_counts_what_is_under_way(
     full: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """How many operations of each kind, and how old the oldest is: a stuck tenant shows there."""
+    """A sweep measures the open operations of each kind and the age of the oldest, which shows a
+    stuck tenant."""
     await send(full, PROVISION, "first", tenant_id="t-1")
     clock.turn(600)
     await send(full, PROVISION, "second", tenant_id="t-2")
@@ -162,7 +165,7 @@ async def test_a_sweep_counts_what_is_under_way(
 async def test_requests_to_aws_are_counted(
     start_service: StartService, in_dynamodb: Settings, aws: FaultyAWS
 ) -> None:
-    """By service, operation and result: what AWS received is what Prometheus is told."""
+    """Requests to AWS are counted by service, operation and result, as many as AWS received."""
     service = await start_service(in_dynamodb)
     await send(service, PROVISION, "request")
     await send(service, PROVISION, "request")
@@ -179,7 +182,7 @@ async def test_requests_to_aws_are_counted(
 
 
 async def test_the_metrics_need_a_key(start_service: StartService, settings: Settings) -> None:
-    """They are data of the service, like its runs; a scrape sends the key in a header."""
+    """The metrics need a key in a header, like other data of the service."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
     service = await start_service(attrs.evolve(settings, auth=auth))
     assert (await service.get("/metrics")).status == 401
@@ -187,7 +190,7 @@ async def test_the_metrics_need_a_key(start_service: StartService, settings: Set
 
 
 async def test_each_metric_of_the_catalog_is_there(full: Client) -> None:
-    """With its type; those without labels from the start, at 0."""
+    """Each metric of the catalog is exposed with its type from the start."""
     text = await (await full.get("/metrics")).text()
     for metric in CATALOG:
         name = metric.name.removesuffix("_total")
@@ -197,7 +200,8 @@ async def test_each_metric_of_the_catalog_is_there(full: Client) -> None:
 
 
 async def test_two_apps_in_one_process_count_apart(start_service: StartService) -> None:
-    """Each has a registry of its own: mounted twice, neither counts the other's events."""
+    """Two apps in one process have registries of their own, so that neither counts the other's
+    events."""
     first, second = await start_service(), await start_service()
     await first.post("/events", json=envelope("NOTHING", {}))
     assert of(await read_metrics(first), "events_total")

@@ -1,4 +1,4 @@
-"""JSON that no reader opens, as a body and in fields: refused, or text like any other."""
+"""Invalid JSON and unusual texts, as a body and in fields: refused, or handled as text."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ TEXTS = {
     "a name twice": '{"id": "t-1", "id": "t-2"}',
     "a secret, cut short": '{"id": "t-1", "secret": "hunter2',
 }
-#: Those of them that are no JSON by themselves.
+#: Those of them that are no JSON on their own.
 BODIES = {name: text for name, text in TEXTS.items() if name != "texts within texts"}
 PARAMETERS = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 
@@ -43,7 +43,7 @@ def logs_as_before() -> Iterator[None]:
 async def service(
     start_service: StartService, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> Client:
-    """With a handler that logs all that it gets."""
+    """The service with a handler that logs all that it gets."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -59,7 +59,7 @@ async def _as_it_is(body: Any) -> Any:
 
 
 def configure() -> None:
-    """Within the test: its standard error isn't the one that its fixtures have."""
+    """Configure the log within the test, whose standard error isn't that of its fixtures."""
     configure_logs(level="debug", layout="json", redact=SECRET_NAMES)
 
 
@@ -67,7 +67,7 @@ def configure() -> None:
 async def test_a_handler_that_logs_a_text_succeeds(
     service: Client, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
-    """It is text, like any other; its secret is in no line."""
+    """A handler that logs such a text succeeds, and no line of the log has its secret."""
     configure()
     await read_success(await service.post("/events/ORDER", json={"note": text, "all": [text]}))
     (run,) = await list_runs(service)
@@ -83,7 +83,7 @@ async def test_a_handler_that_logs_a_text_succeeds(
 async def test_a_request_with_such_a_field_is_handled_or_refused(
     service: Client, text: str, field: str
 ) -> None:
-    """And then the tenant is held by what was started for it alone."""
+    """A request with such a field is handled or refused, without a bug."""
     configure()
     fields: dict[str, Any] = {field: text}
     answer = await send(service, "TENANT_PROVISIONING", "e-1", **fields)
@@ -96,7 +96,7 @@ async def test_a_request_with_such_a_field_is_handled_or_refused(
 async def test_an_override_is_passed_on_as_it_is(
     service: Client, codebuild: CodeBuildStandIn, text: str
 ) -> None:
-    """A build's variable may be any text."""
+    """An override with such a text is the build's variable, unchanged."""
     configure()
     event = provisioning_event(tier="FULL", override={"NOTE": text})
     await read_success(await service.post("/events", json=event))
@@ -108,7 +108,7 @@ async def test_an_override_is_passed_on_as_it_is(
 async def test_an_exported_variable_ends_its_operation(
     service: Client, codebuild: CodeBuildStandIn, clock: ManualClock, text: str, name: str
 ) -> None:
-    """The sweep notices the build's end, whatever it has exported; the deployment follows."""
+    """The sweep ends the operation of a build whatever texts it has exported."""
     configure()
     await read_success(await send(service, "TENANT_PROVISIONING", "e-1"))
     codebuild.finish(only_build(codebuild).id, exported={name: text, "PLAIN": "x"})
@@ -122,7 +122,8 @@ async def test_an_exported_variable_ends_its_operation(
 async def test_an_outcome_with_such_a_text_ends_its_operation(
     service: Client, codebuild: CodeBuildStandIn, text: str
 ) -> None:
-    """What a build tells of itself is its whole environment, whatever is in it."""
+    """A self-report, which is a build's whole environment, ends its operation with such texts or is
+    refused."""
     configure()
     await read_success(await send(service, "TENANT_PROVISIONING", "e-1"))
     answer = await send(
@@ -137,7 +138,7 @@ async def test_an_outcome_with_such_a_text_ends_its_operation(
 async def test_a_cancel_ends_an_operation_with_such_a_text(
     service: Client, codebuild: CodeBuildStandIn, text: str
 ) -> None:
-    """Stopped, with what it had exported by then."""
+    """A cancel ends the operation of a build that has exported such a text, with such a reason."""
     configure()
     await read_success(await send(service, "TENANT_PROVISIONING", "e-1", NOTE=text))
     codebuild.finish(only_build(codebuild).id, "STOPPED", exported={"NOTE": text}, reason=text)
@@ -151,7 +152,7 @@ async def test_a_cancel_ends_an_operation_with_such_a_text(
 async def test_a_body_that_can_not_be_read_is_a_bad_event(
     service: Client, text: str, path: str
 ) -> None:
-    """400, and no run; as the whole body and within one."""
+    """A body that is no JSON, as a whole or in a field, is 400 without a run."""
     for body in (text, f'{{"tenantId": "t-1", "tier": "FULL", "a": {text}}}'):
         answer = await service.post(path, data=body, headers={"Content-Type": "application/json"})
         problem = await read_problem(answer, 400)
@@ -160,7 +161,7 @@ async def test_a_body_that_can_not_be_read_is_a_bad_event(
 
 
 async def test_a_body_may_begin_with_a_byte_order_mark(service: Client) -> None:
-    """As some tools write it."""
+    """A body that begins with a byte order mark, as some tools write it, is handled."""
     body = b"\xef\xbb\xbf" + json.dumps(envelope("ORDER", {"note": "x"})).encode()
     headers = {"Content-Type": "application/json"}
     await read_success(await service.post("/events", data=body, headers=headers))

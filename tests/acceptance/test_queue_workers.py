@@ -1,4 +1,4 @@
-"""The workers of the queue: what they count, wait for, keep in hand and hand back."""
+"""The workers of the queue: what they measure, wait for, finish and hand back."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ from tests.acceptance.queue_desk import URL, AttemptRunner, StartDesk, accepted,
 async def test_one_bad_message_stops_nothing(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """It stays, for the dead-letter queue; all others are handled."""
+    """A bad message stays for the dead-letter queue, and all others are handled."""
     desk = await start_desk()
     for number, text in enumerate(["", "nonsense", "[]", '{"saas-orchestrator": {}}', "{}"]):
         await desk.inbox.send(text=text, group=f"bad-{number}", deduplication_id=text)
@@ -32,7 +32,7 @@ async def test_one_bad_message_stops_nothing(
 
 
 async def metrics_of(worker: AttemptRunner) -> dict[str, float]:
-    """What a worker counts, by the names after `orchestrator_queue_`."""
+    """A worker's metrics, by their names after `orchestrator_queue_`."""
     answer = await worker.get("/metrics")
     assert answer.content_type == "text/plain"
     families = text_string_to_metric_families(await answer.text())
@@ -43,7 +43,8 @@ async def metrics_of(worker: AttemptRunner) -> dict[str, float]:
 async def test_a_worker_counts_what_it_does(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """Handled, kept, in hand, for how long: Prometheus may ask for it, and learns no more."""
+    """A worker's metrics are the messages handled, kept and in progress, and their durations,
+    without any secret."""
     desk = await start_desk()
     await accepted(desk, provisioning_event(override={"secret": "hush-hush"}))
     async with desk.worker() as worker:
@@ -60,7 +61,7 @@ async def test_a_worker_counts_what_it_does(
 
 
 async def test_a_workers_metrics_need_a_key(start_desk: StartDesk) -> None:
-    """As those of the service; its health checks are open."""
+    """A worker's metrics need a key, and its health checks don't."""
     desk = await start_desk()
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
     desk.settings = attrs.evolve(desk.settings, auth=auth)
@@ -73,7 +74,8 @@ async def test_a_workers_metrics_need_a_key(start_desk: StartDesk) -> None:
 async def test_a_worker_measures_how_long_messages_wait(
     start_desk: StartDesk, clock: ManualClock
 ) -> None:
-    """From when it was sent to its first receive: that shows that more workers are needed."""
+    """A worker measures the time from a message's sending to its first receive, which shows that
+    more workers are needed."""
     desk = await start_desk()
     await accepted(desk, provisioning_event())
     clock.turn(90)
@@ -87,7 +89,7 @@ async def test_a_worker_measures_how_long_messages_wait(
 async def test_a_message_that_can_not_be_deleted_is_redelivered(
     start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """And its run is found finished: one build."""
+    """A message that could not be deleted is redelivered, and its run is a duplicate: one build."""
     desk = await start_desk()
     await accepted(desk, provisioning_event())
     desk.inbox.is_busy = True
@@ -105,7 +107,8 @@ async def test_a_message_that_can_not_be_deleted_is_redelivered(
 async def test_messages_wait_while_the_ledger_is_down(
     start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """They are not received again and again in vain: that would be counted."""
+    """While the ledger is down messages are not received again and again, since the queue counts
+    receives."""
     desk = await start_desk()
     for number in range(3):
         event = provisioning_event(tenant_id=f"t-{number}", event_id=f"e-{number}")
@@ -127,7 +130,7 @@ async def test_messages_wait_while_the_ledger_is_down(
 async def test_a_message_in_progress_stays_invisible(
     start_desk: StartDesk, clock: ManualClock
 ) -> None:
-    """A handler that takes longer than the visibility timeout doesn't get its event twice."""
+    """A message whose handler takes longer than the visibility timeout isn't received twice."""
     entered, release, attempts = asyncio.Event(), asyncio.Event(), []
     registry = HandlerRegistry()
 
@@ -152,7 +155,8 @@ async def test_a_message_in_progress_stays_invisible(
 
 
 async def test_a_worker_that_is_stopped_finishes_its_messages(start_desk: StartDesk) -> None:
-    """It receives no more, and its health check says so."""
+    """A worker that is stopped receives no more messages, is not ready, and finishes the ones in
+    progress."""
     entered, release = asyncio.Event(), asyncio.Event()
     registry = HandlerRegistry()
 
@@ -179,7 +183,7 @@ async def test_a_worker_that_is_stopped_finishes_its_messages(start_desk: StartD
 async def test_a_worker_that_is_stopped_hands_its_runs_back(
     start_desk: StartDesk, clock: ManualClock
 ) -> None:
-    """The next worker resumes what isn't finished."""
+    """A worker that is stopped hands its unfinished runs back, and the next one resumes them."""
     entered, attempts = asyncio.Event(), []
     registry = HandlerRegistry()
 
@@ -202,17 +206,17 @@ async def test_a_worker_that_is_stopped_hands_its_runs_back(
 
 
 async def test_the_number_of_messages_in_progress_is_limited(start_desk: StartDesk) -> None:
-    """By `intake.concurrency`, ten of them."""
-    in_hand, most, release = 0, 0, asyncio.Event()
+    """At most `intake.concurrency` messages, ten by default, are in progress."""
+    in_progress, most, release = 0, 0, asyncio.Event()
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
     async def order(event: Event[dict[str, Any]], run: Run) -> None:
-        nonlocal in_hand, most
-        in_hand += 1
-        most = max(most, in_hand)
+        nonlocal in_progress, most
+        in_progress += 1
+        most = max(most, in_progress)
         await release.wait()
-        in_hand -= 1
+        in_progress -= 1
 
     desk = await start_desk(registry)
     for number in range(25):
@@ -227,7 +231,7 @@ async def test_the_number_of_messages_in_progress_is_limited(start_desk: StartDe
 
 
 def test_a_web_app_is_what_a_worker_is() -> None:
-    """It has health to be asked for, and nothing else."""
+    """A worker is a web app with health checks and metrics only."""
     settings = Settings(intake=Intake(queue_url=URL))
     app = create_worker_app(settings, ledger=InMemoryLedger())
     assert isinstance(app, web.Application)

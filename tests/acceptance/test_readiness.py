@@ -1,4 +1,4 @@
-"""`/readyz`: what it asks, how often, and what it tells whoever asks."""
+"""`/readyz`: what it checks, how often, and what it answers to any sender."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ REASON = (
 
 @attrs.define(eq=False)
 class CheckedLedger(InMemoryLedger):
-    """A ledger that counts its checks, whose answers a test may hold or make fail."""
+    """A ledger that counts its checks, and whose answers a test may hold or fail."""
 
     checks: int = 0
     error: Exception | None = None
@@ -50,7 +50,7 @@ async def service(start_service: StartService, ledger: CheckedLedger) -> Client:
 async def test_readiness_queries_the_ledger_at_most_once_a_second(
     service: Client, ledger: CheckedLedger, clock: ManualClock
 ) -> None:
-    """At any rate of probes; a second later it is queried again."""
+    """The ledger is queried once a second at any rate of probes."""
     for expected in (1, 2):
         for _ in range(20):
             assert (await service.get("/readyz")).status == 200
@@ -61,7 +61,8 @@ async def test_readiness_queries_the_ledger_at_most_once_a_second(
 async def test_requests_at_once_share_one_check(
     start_service: StartService, settings: Settings, ledger: CheckedLedger, clock: ManualClock
 ) -> None:
-    """It is cancelled once all of them were told to wait, and asked again a second later."""
+    """Simultaneous probes share one check, which is cancelled when all of them time out, and
+    repeated a second later."""
     hasty = attrs.evolve(settings, intake=Intake(deadline_s=0.05))
     service = await start_service(hasty, ledger=ledger)
     ledger.answers.clear()
@@ -79,7 +80,8 @@ async def test_requests_at_once_share_one_check(
 async def test_a_failure_is_named_and_its_reason_logged(
     service: Client, ledger: CheckedLedger, clock: ManualClock, error: Exception
 ) -> None:
-    """Nobody outside learns of accounts, roles or tables; once a second the log says why."""
+    """The answer names the failed check without its reason, which may name accounts, roles or
+    tables and is logged once a second."""
     ledger.error = error
     with capture_logs() as lines:
         for _ in range(3):

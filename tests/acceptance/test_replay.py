@@ -47,7 +47,7 @@ QUOTA = Fault.error("AccountLimitExceededException", "Cannot have more than 60 b
 
 
 class Scripted:
-    """A handler that takes two steps, and then does what is next in its script."""
+    """A handler that takes two steps, and then does what its script says next."""
 
     def __init__(self, *script: Exception | None) -> None:
         self.script = list(script)
@@ -73,7 +73,7 @@ class Scripted:
 
 
 async def test_an_unfinished_run_continues(start_service: StartService) -> None:
-    """Before its pause is over, with its remembered steps."""
+    """A replay resumes an unfinished run before its pause is over, with its recorded steps."""
     scripted = Scripted(TemporaryError("not now", retry_after_s=600), None)
     service = await start_service(extension=scripted.extension)
     address = await read_wait(await service.post("/events", json=EVENT), pause_s=600)
@@ -87,7 +87,8 @@ async def test_an_unfinished_run_continues(start_service: StartService) -> None:
 
 @pytest.mark.parametrize("body", [{}, {"force": False}, {"force": True}, None])
 async def test_a_failed_run_gets_a_new_attempt(start_service: StartService, body: Any) -> None:
-    """With or without force, with or without a body; remembered steps are kept."""
+    """A replay of a failed run is a new attempt with its recorded steps, with or without force or a
+    body."""
     scripted = Scripted(PermanentError("never"), None)
     service = await start_service(extension=scripted.extension)
     address = (await read_problem(await service.post("/events", json=EVENT), 422))["instance"]
@@ -103,7 +104,8 @@ async def test_a_failed_run_gets_a_new_attempt(start_service: StartService, body
 async def test_a_run_whose_attempts_are_used_up_gets_one_more(
     start_service: StartService, settings: Settings
 ) -> None:
-    """An operator's replay of a bug that isn't mended is 500, and failed as before."""
+    """A replay gives a run without attempts left one more; a bug that isn't fixed is 500, and the
+    run fails again."""
     scripted = Scripted(KeyError("a"), KeyError("b"), None)
     service = await start_service(
         attrs.evolve(settings, runs=Runs(max_attempts=1)), extension=scripted.extension
@@ -118,7 +120,8 @@ async def test_a_run_whose_attempts_are_used_up_gets_one_more(
 async def test_a_tier_that_was_added_meanwhile(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """The failed run of an unknown tier succeeds once there is one, on another replica too."""
+    """A replay of a run that failed for its unknown tier succeeds once the tier exists, on another
+    replica too."""
     ledger = InMemoryLedger()
     before = await start_service(ledger=ledger)
     answer = await send(before, PROVISION, "request")
@@ -134,7 +137,7 @@ async def test_a_tier_that_was_added_meanwhile(
 
 
 async def test_a_handler_that_was_added_meanwhile(start_service: StartService) -> None:
-    """An unsupported type is kept as failed, and is handled once somebody does."""
+    """A replay of a run of an unsupported type succeeds once a handler is registered."""
     ledger = InMemoryLedger()
     before = await start_service(ledger=ledger)
     problem = await read_problem(await before.post("/events", json=EVENT), 400)
@@ -147,7 +150,7 @@ async def test_a_handler_that_was_added_meanwhile(start_service: StartService) -
 
 
 async def test_a_run_that_succeeded_needs_force(start_service: StartService) -> None:
-    """422 that says so, and nothing is done."""
+    """A replay without force of a run that succeeded is a 422 that says so, and changes nothing."""
     scripted = Scripted(None)
     service = await start_service(extension=scripted.extension)
     address = await read_success(await service.post("/events", json=EVENT))
@@ -160,7 +163,7 @@ async def test_a_run_that_succeeded_needs_force(start_service: StartService) -> 
 
 
 async def test_force_repeats_the_steps(start_service: StartService) -> None:
-    """Another attempt of the same run without its steps, at each forced replay."""
+    """Each forced replay is another attempt of the same run, without its steps."""
     scripted = Scripted(None, None, PermanentError("never"), None)
     service = await start_service(extension=scripted.extension)
     address = await read_success(await service.post("/events", json=EVENT))
@@ -176,7 +179,8 @@ async def test_force_repeats_the_steps(start_service: StartService) -> None:
 async def test_a_run_that_is_its_own_operation_gets_a_second_job(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
-    """Forced, a type that opens nothing starts its job again, under the next start number."""
+    """A forced replay of a type that opens no operation starts its job again, under the next start
+    number."""
     registry = HandlerRegistry()
 
     @registry.on("MY_EVENT")
@@ -192,7 +196,7 @@ async def test_a_run_that_is_its_own_operation_gets_a_second_job(
 
 
 def start_numbers(codebuild: CodeBuildStandIn) -> list[str]:
-    """The start number of each build, and that they are of one operation."""
+    """The start number of each build; all must be of one operation."""
     keys = [variables(build)["ORCHESTRATOR_RUN_ID"] for build in codebuild.builds.values()]
     assert len({key.rpartition("-")[0] for key in keys}) == 1
     return [key.rpartition("-")[2] for key in keys]
@@ -201,7 +205,7 @@ def start_numbers(codebuild: CodeBuildStandIn) -> list[str]:
 async def test_a_run_without_a_tenant_is_replayed_once_its_job_is_over(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """By force it starts another job, like a run that holds a tenant."""
+    """A forced replay of a run without a tenant starts another job once its job is over."""
     builder, registry = InMemoryBuilder("MINE"), HandlerRegistry()
 
     @registry.on("ORDER")
@@ -222,7 +226,8 @@ async def test_a_run_without_a_tenant_is_replayed_once_its_job_is_over(
 async def test_a_state_change_before_the_build_is_recorded_does_not_stop_it(
     start_service: StartService, codebuild: CodeBuildStandIn, forced: bool
 ) -> None:
-    """CodeBuild sends IN_PROGRESS while the handler is still running, also at a replay's."""
+    """A state change that arrives while the handler is still running doesn't stop the build, in a
+    replay too."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -247,7 +252,8 @@ async def test_a_state_change_before_the_build_is_recorded_does_not_stop_it(
 async def test_force_reopens_an_ended_operation_over_http(
     either: Client, codebuild: CodeBuildStandIn, event_type: str, outcome: str
 ) -> None:
-    """A second build under start number 2, whatever the tenant's state; and it ends like any."""
+    """A forced replay opens an ended operation again, with a second build under start number 2,
+    whatever the tenant's state, and it ends as usual."""
     address = await read_success(await send(either, event_type, "request"))
     during = await read_tenant(either)
     await read_success(await send(either, f"{event_type}_{outcome}", "outcome-1"))
@@ -269,7 +275,7 @@ async def test_force_reopens_an_ended_operation_over_http(
 async def test_a_report_of_the_first_start_does_not_end_the_second(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """By its build or by its start key it is the first one's."""
+    """A report that names the first start's build or start key doesn't end the second start."""
     address = await read_success(await send(either, PROVISION, "request"))
     await read_success(await send(either, f"{PROVISION}_FAILURE", "outcome"))
     await read_success(await replay(either, address, force=True))
@@ -286,7 +292,8 @@ async def test_a_report_of_the_first_start_does_not_end_the_second(
 async def test_force_waits_for_an_open_operation_over_http(
     either: Client, codebuild: CodeBuildStandIn, event_type: str
 ) -> None:
-    """503: no second build beside the first; the run stays as it is."""
+    """A forced replay is 503 while the operation is open: no second build is started, and the run
+    is unchanged."""
     address = await read_success(await send(either, event_type, "request"))
     before = await read_run(either, address)
     assert await read_wait(await replay(either, address, force=True), pause_s=15) == address
@@ -297,7 +304,8 @@ async def test_force_waits_for_an_open_operation_over_http(
 async def test_force_waits_for_a_tenant_that_another_operation_holds(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The operation is over, but the tenant is being taken down."""
+    """A forced replay is 503 while another operation, such as a deprovisioning, holds the
+    tenant."""
     address = await bring_into(either, "provisioned")
     (request,) = await list_runs(either, eventType=PROVISION)
     address = f"/runs/{request['runId']}"
@@ -308,7 +316,7 @@ async def test_force_waits_for_a_tenant_that_another_operation_holds(
 
 
 async def test_force_is_refused_while_the_run_is_in_progress(start_service: StartService) -> None:
-    """503; a run has one attempt at a time."""
+    """A replay is 503 while the run is in progress, with or without force."""
     entered, release = asyncio.Event(), asyncio.Event()
     registry = HandlerRegistry()
 
@@ -330,7 +338,8 @@ async def test_force_is_refused_while_the_run_is_in_progress(start_service: Star
 
 
 async def test_an_illegal_move_needs_force(either: Client, codebuild: CodeBuildStandIn) -> None:
-    """A second provisioning of a tenant that is provisioned: refused, refused again, forced."""
+    """A second provisioning of a provisioned tenant is refused, by a replay too, unless it is
+    forced."""
     await bring_into(either, "provisioned")
     words = "tenant is already provisioned; replay with force"
     address = await read_refusal(await send(either, PROVISION, "request"), words)
@@ -342,7 +351,7 @@ async def test_an_illegal_move_needs_force(either: Client, codebuild: CodeBuildS
 
 
 async def test_a_refused_run_is_replayed_once_the_state_allows_it(either: Client) -> None:
-    """Without force, when the tenant has moved on."""
+    """A refused run is replayed without force once the tenant's state allows it."""
     await bring_into(either, "deprovisioned")
     words = "tenant is already deprovisioned; replay with force"
     address = await read_refusal(await send(either, DEPLOY, "request"), words)
@@ -355,7 +364,8 @@ async def test_a_refused_run_is_replayed_once_the_state_allows_it(either: Client
 async def test_a_duplicate_is_replayed_by_force_alone(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """It joins again while there is something to join; afterwards it opens an operation itself."""
+    """A forced replay of a duplicate joins the open operation again, and opens one itself once that
+    has ended."""
     first = await read_success(await send(either, PROVISION, "first"))
     await read_success(await send(either, PROVISION, "second"))
     (duplicate,) = await list_runs(either, status="duplicate")
@@ -375,7 +385,7 @@ async def test_a_duplicate_is_replayed_by_force_alone(
 async def test_a_forced_replay_that_fails_gives_the_operation_back(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """The tenant stands where it stood before."""
+    """A forced replay that fails leaves the tenant in its former state."""
     ledger = InMemoryLedger()
     service = await start_service(with_full_tier(settings), ledger=ledger)
     address = await read_success(await send(service, PROVISION, "request"))
@@ -392,7 +402,8 @@ async def test_a_forced_replay_that_fails_gives_the_operation_back(
 async def test_a_forced_replay_that_must_wait_is_finished_by_the_sweep(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """A quota stands in its way: `retry`, and afterwards one second build."""
+    """A forced replay that waits for a quota is in `retry`, and the sweep starts one second
+    build."""
     address = await read_success(await send(either, PROVISION, "request"))
     await read_success(await send(either, f"{PROVISION}_FAILURE", "outcome"))
     codebuild.inject("StartBuild", QUOTA)
@@ -405,7 +416,7 @@ async def test_a_forced_replay_that_must_wait_is_finished_by_the_sweep(
 
 
 async def test_two_operators_insist_at_once(either: Client, codebuild: CodeBuildStandIn) -> None:
-    """One re-opening; the others are asked to wait."""
+    """Of simultaneous forced replays one opens the operation again, and the others are 503."""
     address = await read_success(await send(either, PROVISION, "request"))
     await read_success(await send(either, f"{PROVISION}_FAILURE", "outcome"))
     answers = await asyncio.gather(*(replay(either, address, force=True) for _ in range(5)))
@@ -416,7 +427,8 @@ async def test_two_operators_insist_at_once(either: Client, codebuild: CodeBuild
 async def test_a_failed_run_whose_operation_was_ended_meanwhile(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """What ended without a job stays ended: no build, unless somebody insists."""
+    """A replay without force of a failed request that another run has handled meanwhile is a
+    duplicate, and starts no build."""
     await bring_into(either, "deployment_failed")
     await read_problem(await send(either, DEPLOY, "a", context="k", tier="GOLD"), 422)
     (run,) = await list_runs(either, status="failed")
@@ -436,7 +448,7 @@ async def test_a_failed_run_whose_operation_was_ended_meanwhile(
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"force": true}'])
 async def test_a_run_that_there_is_not(service: Client, body: bytes) -> None:
-    """404 that names it."""
+    """A replay of an unknown run is a 404 that names it."""
     problem = await read_problem(
         await service.post("/runs/nowhere/replay", data=body, headers=JSON), 404
     )
@@ -460,7 +472,7 @@ async def test_a_run_that_there_is_not(service: Client, body: bytes) -> None:
 async def test_a_bad_body_replays_nothing(
     start_service: StartService, body: bytes, status: int, said: str
 ) -> None:
-    """A problem that says what is wrong; the run stays as it is."""
+    """A bad body is a problem that says what is wrong, and the run is unchanged."""
     scripted = Scripted(PermanentError("never"))
     service = await start_service(extension=scripted.extension)
     address = (await read_problem(await service.post("/events", json=EVENT), 422))["instance"]

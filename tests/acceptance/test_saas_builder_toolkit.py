@@ -1,4 +1,4 @@
-"""Events of the AWS SaaS Builder Toolkit: its names and its shapes, and whom they are about."""
+"""Events of the AWS SaaS Builder Toolkit: their names, their shapes, and their tenants."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ from tests.conftest import Client, StartService
 async def test_an_onboarding_is_about_the_tenant_not_its_registration(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """`tenantId` is provisioned; there is no other tenant."""
+    """An onboarding provisions `tenantId`, and makes no tenant of the registration's id."""
     await post(either, onboarding())
     assert only_build(codebuild).project == "standard-tenant"
     assert await tenants(either) == [TENANT]
@@ -39,7 +39,8 @@ async def test_an_onboarding_is_about_the_tenant_not_its_registration(
 
 @pytest.mark.parametrize("registration", [None, TENANT, 17, ""], ids=repr)
 async def test_an_onboarding_needs_no_registration(service: Client, registration: Any) -> None:
-    """The same id twice, none, or what isn't one: the tenant's own counts."""
+    """An onboarding whose registration is missing, equals the tenant's id or isn't an id provisions
+    the tenant."""
     await post(service, onboarding(tier="STANDARD", tenantRegistrationId=registration))
     assert await tenants(service) == [TENANT]
 
@@ -56,7 +57,8 @@ async def test_an_onboarding_needs_no_registration(service: Client, registration
 async def test_a_result_ends_the_onboarding_of_its_registration(
     either: Client, codebuild: CodeBuildStandIn, name: str, status: Any, reached: str
 ) -> None:
-    """It names no tenant; delivered again it is a duplicate, and there is no phantom tenant."""
+    """A result, which names no tenant, ends the onboarding of its registration; delivered again it
+    is a duplicate, and it makes no tenant."""
     await post(either, onboarding())
     codebuild.finish(only_build(codebuild).id, status)
     await post(either, result(name))
@@ -79,7 +81,7 @@ async def test_a_result_ends_the_onboarding_of_its_registration(
 async def test_a_result_ends_the_offboarding_of_its_registration(
     either: Client, codebuild: CodeBuildStandIn, name: str, status: Any, reached: str
 ) -> None:
-    """From its request, whose registration the ledger learns there, to its result."""
+    """A result ends the offboarding whose request named the registration."""
     detail = {**ONBOARDING["detail"], "tier": "FULL"}
     await post(either, toolkit_event("offboardingRequest", detail))
     build = only_build(codebuild)
@@ -93,19 +95,21 @@ async def test_a_result_ends_the_offboarding_of_its_registration(
 async def test_a_result_by_the_tenants_id_is_understood_still(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Releases before registrations name the tenant."""
+    """A result of an older release of the toolkit, which names the tenant, ends its onboarding."""
     detail = {"tenantId": "t-1", "tier": "STANDARD"}
     await post(service, toolkit_event("onboardingRequest", detail))
     codebuild.finish(only_build(codebuild).id)
-    told = {"tenantId": "t-1", "jobOutput": {}}
-    await post(service, toolkit_event("provisionSuccess", told, source=APPLICATION_PLANE))
+    detail_of_result = {"tenantId": "t-1", "jobOutput": {}}
+    await post(
+        service, toolkit_event("provisionSuccess", detail_of_result, source=APPLICATION_PLANE)
+    )
     assert await state_of(service) == "provisioned"
 
 
 async def test_the_builder_is_queried_before_a_result_counts(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """A registration is no secret: a result only makes the service query CodeBuild."""
+    """A result only makes the service query CodeBuild, since a registration is no secret."""
     await post(either, onboarding())
     await post(either, result("provisionSuccess"))
     assert await state_of(either, TENANT) == "provisioning"
@@ -114,7 +118,7 @@ async def test_the_builder_is_queried_before_a_result_counts(
 async def test_each_result_ends_its_own_tenants_operation(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Of two tenants with results at once."""
+    """A result ends the operation of its own registration's tenant, and no other's."""
     await post(either, onboarding())
     await post(either, onboarding("second", tenantId="t-2", tenantRegistrationId="r-2"))
     for build in list(codebuild.builds.values()):
@@ -128,7 +132,8 @@ async def test_each_result_ends_its_own_tenants_operation(
 async def test_a_result_of_an_unknown_registration_is_refused(
     either: Client, codebuild: CodeBuildStandIn, name: str
 ) -> None:
-    """422 and a failed run that say so; it makes no tenant and ends nothing."""
+    """A result of an unknown registration is a 422 and a failed run; it makes no tenant and ends
+    nothing."""
     await post(either, onboarding())
     codebuild.finish(only_build(codebuild).id)
     answer = await either.post("/events", json=result(name, of="r-unknown"))
@@ -142,7 +147,7 @@ async def test_a_result_of_an_unknown_registration_is_refused(
 async def test_a_result_that_was_early_is_replayed(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Once the registration is known it ends what it should."""
+    """A result that was refused because it came early ends the onboarding when it is replayed."""
     problem = await read_problem(await either.post("/events", json=result("provisionSuccess")), 422)
     await post(either, onboarding())
     codebuild.finish(only_build(codebuild).id)
@@ -156,7 +161,8 @@ async def test_a_result_that_was_early_is_replayed(
 async def test_a_request_names_its_tenant(
     either: Client, codebuild: CodeBuildStandIn, name: str, is_known: bool
 ) -> None:
-    """A registration alone is no tenant: 422 that says how to name one, whether known or not."""
+    """A request with a registration alone is a 422 that says how to name the tenant, whether the
+    registration is known or not."""
     if is_known:
         await post(either, onboarding())
     started = len(codebuild.builds)
@@ -171,7 +177,8 @@ async def test_a_request_names_its_tenant(
 
 
 async def test_a_registration_cannot_be_stolen(either: Client, codebuild: CodeBuildStandIn) -> None:
-    """A request with another tenant's registration is refused: the first one's results stay its."""
+    """A request with another tenant's registration is refused, and the registration's results stay
+    with that tenant."""
     await post(either, onboarding())
     answer = await either.post("/events", json=onboarding("thief", tenantId="t-thief"))
     problem = await read_problem(answer, 422)
@@ -188,7 +195,7 @@ async def test_a_registration_cannot_be_stolen(either: Client, codebuild: CodeBu
 async def test_a_registration_cannot_be_stolen_by_joining(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Nor by a request for a tenant that is under way."""
+    """A request that would join another tenant's operation can't take a registration either."""
     await post(either, onboarding())
     await post(either, onboarding("other", tenantId="t-2", tenantRegistrationId="r-2"))
     answer = await either.post("/events", json=onboarding("thief", tenantId="t-2"))
@@ -198,7 +205,7 @@ async def test_a_registration_cannot_be_stolen_by_joining(
 async def test_an_operator_may_move_a_registration(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """A replay with force gives it to the tenant that was refused: the first one was the thief."""
+    """A forced replay of a refused request moves the registration to its tenant."""
     await post(either, onboarding(tenantId="t-thief"))
     refused = await read_problem(await either.post("/events", json=onboarding("owner")), 422)
     answer = await either.post(f"{refused['instance']}/replay", json={"force": True})
@@ -213,8 +220,8 @@ async def test_an_operator_may_move_a_registration(
 async def test_an_operation_that_was_given_back_keeps_no_registration_over_http(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """A request that failed without a job leaves its registration to the tenant that needs it, and
-    a result of it creates no tenant."""
+    """A request that failed without a job leaves its registration to another tenant, and a result
+    of it creates no tenant."""
     refused = await either.post("/events", json=onboarding("typo", tenantId="t-typo", tier="NONE"))
     assert refused.status == 422
     early = await either.post("/events", json=result("provisionSuccess", "early"))
@@ -229,7 +236,7 @@ async def test_an_operation_that_was_given_back_keeps_no_registration_over_http(
 async def test_a_registration_that_joins_is_known(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """A request of the toolkit's for what somebody else has asked for already."""
+    """A request of the toolkit that joins an operation adds its registration."""
     plain = envelope("TENANT_PROVISIONING", {"tenantId": TENANT, "tier": "FULL"}, event_id="plain")
     await post(either, plain)
     assert is_replay(await either.post("/events", json=onboarding()))
@@ -239,7 +246,7 @@ async def test_a_registration_that_joins_is_known(
 
 
 def in_full(settings: Settings, **attributes: Any) -> Settings:
-    """One tier, with these attributes besides its jobs."""
+    """Settings with one tier, with these attributes besides its jobs."""
     jobs = {
         "jobIdentifier": "standard-tenant",
         "deprovisioningJobIdentifier": "standard-tenant-teardown",
@@ -252,8 +259,8 @@ def in_full(settings: Settings, **attributes: Any) -> Settings:
 async def test_a_build_gets_what_the_toolkits_scripts_get(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Every field of the detail under its own name, objects and lists as compact JSON; the tier's
-    attributes stay what they are."""
+    """A build has each field of the detail under its own name, objects and lists as compact JSON;
+    the tier's attributes take precedence."""
     service = await start_service(in_full(settings, VPC_ID="vpc-2", email="of the tier"))
     await post(service, onboarding(seats=3, isTrial=True, VPC_ID="vpc-1", nothing={"a": [1, 2.0]}))
     passed = dict(variables(only_build(codebuild)))
@@ -279,8 +286,8 @@ async def test_a_build_gets_what_the_toolkits_scripts_get(
 async def test_our_own_variables_stay_ours(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """A field can't choose the job or pass for our key; illegal names are left out; what the event
-    overrides outranks its fields, and no field is a reference to a secret."""
+    """A field can't choose the job, replace the service's variables or be a reference to a secret;
+    illegal names are left out, and the event's overrides take precedence over its fields."""
     service = await start_service(in_full(settings))
     reference = {"type": "SECRETS_MANAGER", "value": "prod/database"}
     detail: dict[str, Any] = {
@@ -309,7 +316,7 @@ async def test_our_own_variables_stay_ours(
 async def test_an_offboarding_gets_them_too_and_a_clean_up(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Whatever is done to a tenant for the toolkit's sake has the same variables."""
+    """The builds of an offboarding and of a clean-up have the same variables."""
     service = await start_service(in_full(settings))
     await post(service, onboarding())
     codebuild.finish(only_build(codebuild).id, "FAILED")
@@ -340,14 +347,15 @@ async def test_an_offboarding_gets_them_too_and_a_clean_up(
 async def test_a_request_is_the_toolkits_by_its_name_or_source(
     service: Client, codebuild: CodeBuildStandIn, event_type: str, source: str, is_toolkits: bool
 ) -> None:
-    """Builds of others keep the variables that they had."""
+    """A request has the toolkit's variables by its type or its source; other requests' builds don't
+    have them."""
     detail = {**ONBOARDING["detail"], "tier": "STANDARD"}
     await post(service, envelope(event_type, detail, source=source))
     assert ("tenantName" in variables(only_build(codebuild))) is is_toolkits
 
 
 async def test_a_name_in_the_path_is_as_good(service: Client, codebuild: CodeBuildStandIn) -> None:
-    """A target that posts the bare detail."""
+    """The toolkit's type in the path counts if the body is the bare detail."""
     detail = {**ONBOARDING["detail"], "tier": "STANDARD"}
     await read_success(await service.post("/events/sbt_aws_onboardingRequest", json=detail))
     assert variables(only_build(codebuild))["tenantName"] == "Harbour Books"
@@ -356,7 +364,8 @@ async def test_a_name_in_the_path_is_as_good(service: Client, codebuild: CodeBui
 async def test_a_later_attempt_knows_the_toolkit_still(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """The event's first name is kept with it."""
+    """A later attempt has the toolkit's variables too, since the event's original type is
+    stored."""
     service = await start_service(in_full(settings))
     await post(service, onboarding("first", tenantId="t-1", tenantRegistrationId="r-1"))
     other = onboarding("second", tenantRegistrationId="r-1")
@@ -372,7 +381,8 @@ async def test_a_later_attempt_knows_the_toolkit_still(
 async def test_the_registration_is_not_lost_with_its_operation(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """A result of the offboarding finds the tenant by what its onboarding said."""
+    """A result of an offboarding whose request names no registration finds the tenant by its
+    onboarding's."""
     await post(either, onboarding())
     codebuild.finish(only_build(codebuild).id)
     await post(either, result("provisionSuccess"))

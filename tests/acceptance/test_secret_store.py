@@ -1,4 +1,4 @@
-"""With a store, builds are given references to secrets; they are gone once all is over."""
+"""With a store, builds get references to secrets, which are removed once all is over."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -37,7 +37,7 @@ Kind = Literal["secretsmanager", "ssm"]
 
 @attrs.frozen
 class Store:
-    """The store as the test sees it; all that is in it is ours."""
+    """The store as the test sees it, which is empty but for the service's secrets."""
 
     kind: Kind
     client: Any
@@ -102,9 +102,9 @@ def stored(
     codebuild: CodeBuildStandIn,
     witness: Witness,
 ) -> Iterator[Settings]:
-    """Secrets are kept, and the control plane is told of a provisioning's end.
+    """Settings with a store for secrets, under which a provisioning's end is reported.
 
-    Whatever the test does: no request to the builder, no answer and no line of the log has one.
+    After the test no request to the builder, no answer and no line of the log has a secret.
     """
     yield attrs.evolve(
         settings,
@@ -149,7 +149,8 @@ async def test_a_build_is_given_references(
     control_plane: ControlPlane,
     clock: ManualClock,
 ) -> None:
-    """To what it would have been given; they are removed once its operation has been reported."""
+    """A build gets references to its secrets, which are removed once its operation has been
+    reported."""
     await control_plane.expect("t-1", context=CONTEXT)
     await control_plane.fail(503)
     service = await start_service(stored)
@@ -172,15 +173,16 @@ async def test_a_build_is_given_references(
     assert len(await store.kept()) == 3, "the report was not accepted yet"
     for _ in range(2):
         await sweep(service, clock, control_plane)
-    (told,) = await control_plane.accepted()
-    assert told["initiatorId"] == "t-1"
+    (report,) = await control_plane.accepted()
+    assert report["initiatorId"] == "t-1"
     assert await store.kept() == {}
 
 
 async def test_values_that_are_no_secrets_are_passed_through(
     start_service: StartService, stored: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """References of the control plane's own, numbers, expirations, empty values."""
+    """The control plane's own references, numbers, expirations and empty values are passed as they
+    are."""
     service = await start_service(attrs.evolve(stored, callback=Callback()))
     await provision(service, "t-2")
     given = {one["name"]: (one["type"], one["value"]) for one in only_build(codebuild).overrides}
@@ -200,7 +202,8 @@ async def test_values_that_are_no_secrets_are_passed_through(
 async def test_a_start_that_is_repeated_has_the_same_references(
     start_service: StartService, stored: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """A quota, then an answer that got lost: CodeBuild sees one request, and makes one build."""
+    """A start that is repeated, after a quota or a lost answer, is the same request for CodeBuild,
+    and makes one build."""
     codebuild.inject(
         "StartBuild",
         Fault.error("AccountLimitExceededException"),
@@ -225,7 +228,7 @@ async def test_a_start_that_is_refused_leaves_nothing(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """And the next one, under the next start number, has names of its own."""
+    """The secrets of a refused start are removed, and the next start has names of its own."""
     codebuild.inject("StartBuild", Fault.error("InvalidInputException"))
     service = await start_service(attrs.evolve(stored, callback=Callback()))
     await provision(service, "t-4", 422)
@@ -244,7 +247,7 @@ async def test_a_start_that_is_refused_leaves_nothing(
 async def test_other_builders_are_given_references_too(
     start_service: StartService, stored: Settings, clock: ManualClock
 ) -> None:
-    """As objects: what they make of them is theirs."""
+    """Other builders get references as objects."""
     builder = InMemoryBuilder("CODE_BUILD")
     service = await start_service(
         attrs.evolve(stored, callback=Callback()),
@@ -266,7 +269,7 @@ async def test_nothing_is_started_in_plain_text_while_the_store_is_down(
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """503: the event is kept, and tried again."""
+    """While the store is down a request is 503 and starts nothing; its run is retried."""
     for service in ("SECRETS_MANAGER", "SSM"):
         monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", "http://127.0.0.1:9")
     down = await start_service(attrs.evolve(stored, callback=Callback()))
@@ -280,7 +283,7 @@ async def test_nothing_is_started_in_plain_text_while_the_store_is_down(
 async def test_without_a_store_secrets_are_passed_as_they_are(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """That is the default, as the ancestor did it."""
+    """Without a store, which is the default, secrets are passed as they are, as arc-saas does."""
     await provision(service, "t-7")
     given = {one["name"]: one for one in only_build(codebuild).overrides}
     assert (given["CLIENT_SECRET"]["type"], given["CLIENT_SECRET"]["value"]) == (
@@ -292,7 +295,8 @@ async def test_without_a_store_secrets_are_passed_as_they_are(
 async def test_an_api_key_may_be_kept_there(
     start_service: StartService, settings: Settings, store: Store, clock: ManualClock
 ) -> None:
-    """And rotated: a minute later the new one is valid, and the old one no more."""
+    """An API key may be kept in the store and rotated: a minute later the new one is valid, and the
+    old one isn't."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("plain", f"{store.kind}:/the/key")))
     patient = attrs.evolve(settings.aws, read_timeout_s=10.0)
     service = await start_service(attrs.evolve(settings, auth=auth, aws=patient))

@@ -1,4 +1,4 @@
-"""Sweeps by the timer, and what takes long: no handler and no builder holds up another."""
+"""Sweeps by the timer, and slow work: no handler and no builder delays another."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from tests.desk import let_others_work
 async def test_the_timer_sweeps(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """Each `operations.reconcile_every_s` the service sweeps by itself."""
+    """The service sweeps every `operations.reconcile_every_s` without a request."""
     attempts: asyncio.Queue[int] = asyncio.Queue()
 
     async def handle(event: Event[dict[str, Any]], run: Run) -> None:
@@ -85,7 +85,8 @@ async def test_a_slow_handler_delays_no_later_sweep(
 async def test_a_requested_sweep_ends_before_its_deadline(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """200; runs that weren't done by then are handed back and stay due."""
+    """A requested sweep is 200 before its deadline, and hands back the runs in progress, which stay
+    due."""
     finished = []
 
     async def handle(event: Event[dict[str, Any]], run: Run) -> None:
@@ -122,7 +123,7 @@ async def test_a_requested_sweep_ends_before_its_deadline(
 
 
 class Silent(InMemoryBuilder):
-    """It takes starts, and never answers a question."""
+    """A builder that takes starts, and never answers `describe_jobs`."""
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         await asyncio.Event().wait()
@@ -132,7 +133,7 @@ class Silent(InMemoryBuilder):
 async def test_a_builder_that_hangs_delays_no_other(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """Each builder is queried separately; the sweep's end doesn't wait for the one that hangs."""
+    """Each builder is queried separately, so that one that hangs delays no other's jobs."""
     silent, other = Silent("A_SILENT"), InMemoryBuilder("OTHER")
     tiers = {name: {"jobIdentifier": "up", "builder": name} for name in ("A_SILENT", "OTHER")}
     service = await start_service(
@@ -157,9 +158,9 @@ async def test_a_builder_that_hangs_delays_no_other(
 async def test_slow_is_not_lost(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """Past the deadline the answer is 503 and the run goes on, under a lease that is renewed.
+    """After the deadline the answer is 503 and the run continues, under a lease that is renewed.
 
-    For ten leases nobody takes it over, no replica's sweep and no redelivery; then it is done.
+    For ten leases neither a replica's sweep nor a redelivery takes it over; then it succeeds.
     """
     release, attempts = asyncio.Event(), []
 

@@ -1,4 +1,4 @@
-"""Jobs that their builder knows no more: deleted, or discarded by a Jenkins job's rotation."""
+"""Jobs that their builder no longer has: deleted, or discarded by a Jenkins job's rotation."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,14 +18,14 @@ from tests.jenkins.stand_in import TOKEN, USER, open_jenkins_stand_in
 from tests.step_functions.stand_in import open_step_functions
 
 STARTED = "ORCHESTRATOR_RUN_ID"
-#: So long after its start a builder that doesn't know a job has lost it.
+#: So long after its start (seconds) a job that its builder doesn't know is unknown.
 LISTED_S = 62
 DEADLINE_S = 600
 
 
 @attrs.frozen
 class Ground:
-    """A builder, `lose` by which it forgets all that it has run, and the start keys of its jobs."""
+    """A builder, `lose`, which removes all jobs from it, and the start keys of its jobs."""
 
     name: str
     lose: Callable[[], None]
@@ -111,7 +111,7 @@ Open = Callable[..., Awaitable[Client]]
 
 @pytest.fixture
 def provisioned(start_service: StartService, settings: Settings, ground: Ground) -> Open:
-    """The service, which has started a provisioning's job that its builder has forgotten since."""
+    """Start the service with a provisioning's job that its builder has lost."""
 
     async def open_service(**operations: Any) -> Client:
         tier = {
@@ -135,7 +135,7 @@ def provisioned(start_service: StartService, settings: Settings, ground: Ground)
 
 
 async def tell(service: Client, ground: Ground, word: str, **more: Any) -> None:
-    """The job tells its end, by the start key that it was given."""
+    """The job reports its end, by its start key."""
     detail = {STARTED: ground.started()[0], **more}
     event = envelope(f"{PROVISION}_{word}", detail, event_id=f"told-{word}")
     await read_success(await service.post("/events", json=event))
@@ -149,7 +149,8 @@ async def last_reason(service: Client) -> str:
 async def test_a_job_that_is_only_unknown_is_waited_for_until_its_deadline(
     provisioned: Open, ground: Ground, clock: ManualClock
 ) -> None:
-    """It may have succeeded: the tenant fails at the deadline alone, and isn't cleaned up."""
+    """An unknown job, which may have succeeded, fails its operation at the deadline alone, without
+    a clean-up."""
     service = await provisioned()
     for _ in range(4):
         clock.turn(LISTED_S)
@@ -169,7 +170,8 @@ async def test_a_job_that_is_only_unknown_is_waited_for_until_its_deadline(
 async def test_a_clean_up_follows_what_is_unknown_if_that_is_wanted(
     provisioned: Open, ground: Ground, clock: ManualClock
 ) -> None:
-    """`operations.clean_up_unknown`; not before the deadline."""
+    """With `operations.clean_up_unknown` a clean-up follows an unknown job, after the deadline and
+    not before."""
     service = await provisioned(clean_up_unknown=True)
     clock.turn(DEADLINE_S - 1)
     await sweep(service)
@@ -186,7 +188,8 @@ async def test_a_clean_up_follows_what_is_unknown_if_that_is_wanted(
 async def test_an_unknown_job_ends_by_its_self_report(
     provisioned: Open, ground: Ground, clock: ManualClock, word: str, state: str
 ) -> None:
-    """Once the builder must list it: just after its start it may be running all the same."""
+    """An unknown job ends by its self-report, once its builder must list it: before that it may be
+    running."""
     service = await provisioned()
     await tell(service, ground, word, reason="no more addresses")
     clock.turn(LISTED_S - 1)
@@ -207,7 +210,8 @@ async def test_an_unknown_job_ends_by_its_self_report(
 async def test_a_report_that_names_only_the_tenant_ends_no_unknown_job(
     provisioned: Open, clock: ManualClock
 ) -> None:
-    """Any sender can name a tenant: it isn't the job's self-report."""
+    """A report that names the tenant alone isn't the job's self-report, since any sender can send
+    it, and ends nothing."""
     service = await provisioned()
     event = envelope(f"{PROVISION}_SUCCESS", {"TENANT_ID": TENANT}, event_id="anybody's")
     await read_success(await service.post("/events", json=event))
@@ -219,7 +223,8 @@ async def test_a_report_that_names_only_the_tenant_ends_no_unknown_job(
 async def test_a_cancel_ends_what_is_unknown_at_once(
     provisioned: Open, ground: Ground, clock: ManualClock
 ) -> None:
-    """An operator has decided, so that the clean-up follows as after any other cancel."""
+    """A cancel ends the operation of an unknown job at once, and a clean-up follows as after any
+    other cancel."""
     service = await provisioned()
     clock.turn(LISTED_S)
     answer = await service.post(f"/tenants/{TENANT}/cancel", json={"reason": "enough"})

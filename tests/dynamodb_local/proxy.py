@@ -1,8 +1,8 @@
-"""A way to a DynamoDB on which requests are counted, and go wrong when told to or at random.
+"""A proxy to a DynamoDB that counts requests, and lets them fail on demand or at random.
 
-It runs in the test's own event loop; services in other processes may use it, too. What
-DynamoDB Local never does by itself is done here: transactions that meet, throttling, keys
-left unread, connections that break.
+It runs in the test's own event loop; services in other processes may use it, too. It does what
+DynamoDB Local never does on its own: transaction conflicts, throttling, unprocessed keys and
+broken connections.
 """
 
 import json
@@ -30,7 +30,7 @@ _MEDIA_TYPE = "application/x-amz-json-1.0"
 
 
 def conflict() -> Fault:
-    """The transaction met another one: it is cancelled, and nothing was done."""
+    """The transaction conflicts with another one: it is cancelled, and nothing was done."""
     return Fault.error("TransactionConflict")
 
 
@@ -55,7 +55,7 @@ UNPROCESSED = Fault.error("UnprocessedKeys")
 
 @attrs.define
 class Proxy:
-    """`calls` are actions and parameters in order; `injected` counts what went wrong of each."""
+    """`calls` are actions and parameters in order; `injected` counts the faults by their code."""
 
     url: str
     _upstream: str
@@ -68,11 +68,11 @@ class Proxy:
     _spared: set[str] = attrs.field(init=False, factory=set)
 
     def inject(self, action: str, *faults: Fault | None) -> None:
-        """Let the next requests of an action go wrong, one fault each; None lets one pass."""
+        """Let the next requests of an action fail, one fault each; None lets one pass."""
         self.faults.inject(action, *faults)
 
     def forget(self) -> None:
-        """Begin anew: no calls, nothing injected."""
+        """Remove all calls and faults."""
         self.calls.clear()
         self.injected.clear()
         self.faults.clear()
@@ -80,9 +80,9 @@ class Proxy:
         self._spared.clear()
 
     def inject_at_random(self, action: str, share: float, *faults: Fault, seed: int) -> None:
-        """Let a share of an action's requests go wrong, each with one of the faults.
+        """Let a share of an action's requests fail, each with one of the faults.
 
-        A request that comes again after a fault passes, so that no test fails by bad luck.
+        A request that is retried after a fault passes, so that no test fails by bad luck.
         """
         self._random.seed(seed)
         self._shares[action] = share, faults
@@ -111,7 +111,7 @@ class Proxy:
         if action not in self._shares:
             return None
         share, faults = self._shares[action]
-        # The SDK sends the same token again; a new try has the same content, or, of a read, less.
+        # A retry of the SDK has the same token; a new try has the same content, or of a read less.
         token = parameters.get("ClientRequestToken")
         content = json.dumps({**parameters, "ClientRequestToken": None}, sort_keys=True)
         names = (token, content) if token else (action,)
@@ -150,7 +150,7 @@ class Proxy:
 def _refusal(fault: Fault, parameters: Mapping[str, Any]) -> web.Response:
     if fault.code not in _REASONS:
         return _answer({"__type": fault.code, "message": fault.message}, fault.http_status)
-    # One of its items is to blame, and DynamoDB says for each whether it is the one.
+    # One item is the cause, and DynamoDB returns a reason for each item.
     others = [{"Code": "None"}] * (len(parameters["TransactItems"]) - 1)
     reasons = [*others, {"Code": fault.code, "Message": _REASONS[fault.code]}]
     codes = ", ".join(reason["Code"] for reason in reasons)
@@ -164,7 +164,7 @@ def _refusal(fault: Fault, parameters: Mapping[str, Any]) -> web.Response:
 
 
 def _without(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that belong to the content, not to the connection."""
+    """The headers of the content, without those of the connection."""
     return {name: value for name, value in headers.items() if name.lower() not in _NOT_PASSED_ON}
 
 
@@ -175,7 +175,7 @@ def _answer(document: Mapping[str, Any], http_status: int = 200) -> web.Response
 
 @asynccontextmanager
 async def open_proxy(upstream: str) -> AsyncIterator[Proxy]:
-    """Serve a way to the DynamoDB at `upstream` on 127.0.0.1."""
+    """Serve a proxy to the DynamoDB at `upstream` on 127.0.0.1."""
     app = web.Application(client_max_size=32 * 2**20)
     async with aiohttp.ClientSession(auto_decompress=False) as http:
         runner = web.AppRunner(app, access_log=None)

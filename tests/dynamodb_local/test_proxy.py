@@ -1,4 +1,4 @@
-"""The proxy does to requests what it was told, and nothing else."""
+"""The proxy injects the given faults into requests, and nothing else."""
 
 from collections.abc import AsyncIterator
 
@@ -14,7 +14,7 @@ from tests.dynamodb_local.proxy import UNPROCESSED, Proxy, broken, conflict, ope
 
 @attrs.define
 class Upstream:
-    """A DynamoDB that counts what reached it."""
+    """A DynamoDB that counts the requests that reach it."""
 
     url: str = ""
     reached: int = 0
@@ -44,7 +44,7 @@ async def proxy(upstream: Upstream) -> AsyncIterator[Proxy]:
 
 
 async def ask(proxy: Proxy, action: str, **parameters: object) -> tuple[int, str]:
-    """Status and what went wrong; -1 if there was no answer."""
+    """Status and error's code; the status is -1 if there was no answer."""
     headers = {"X-Amz-Target": f"DynamoDB_20120810.{action}"}
     async with aiohttp.ClientSession() as http:
         try:
@@ -69,7 +69,8 @@ async def ask(proxy: Proxy, action: str, **parameters: object) -> tuple[int, str
 async def test_a_listed_fault_is_done_once(
     proxy: Proxy, upstream: Upstream, fault: Fault | None, answer: tuple[int, str], reached: int
 ) -> None:
-    """The next request of the action goes wrong as told; others, and the one after, don't."""
+    """An injected fault hits the next request of its action; requests of other actions, and the
+    next one, pass."""
     proxy.inject("TransactWriteItems", fault)
     assert await ask(proxy, "Query") == (200, "")
     assert await ask(proxy, "TransactWriteItems", TransactItems=[1, 2]) == answer
@@ -79,7 +80,7 @@ async def test_a_listed_fault_is_done_once(
 
 
 async def test_half_of_the_keys_are_left(proxy: Proxy) -> None:
-    """The first half is read, the second named as it was asked for."""
+    """Half of the keys are read, and the others named as unprocessed, as they were requested."""
     proxy.inject("BatchGetItem", UNPROCESSED)
     headers = {"X-Amz-Target": "DynamoDB_20120810.BatchGetItem"}
     asked = {"t": {"Keys": ["a", "b", "c"], "ConsistentRead": True}}
@@ -94,7 +95,8 @@ async def test_half_of_the_keys_are_left(proxy: Proxy) -> None:
 
 
 async def test_a_share_of_requests_fails_and_passes_when_retried(proxy: Proxy) -> None:
-    """About that share of new requests, the same for the same seed; each passes at its retry."""
+    """About that share of new requests fails, the same for the same seed, and each passes when it
+    is retried."""
     faults = (conflict(), Fault.answer_lost())
     seen: list[list[bool]] = []
     for _ in range(2):

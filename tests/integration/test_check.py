@@ -1,4 +1,4 @@
-"""`orchestrator check`: what is amiss is named, and the policy is what the service calls."""
+"""`orchestrator check`: faults are named, and the policy is what the service calls."""
 
 import json
 import re
@@ -34,7 +34,7 @@ BUS = "saas-bus"
 
 @attrs.frozen
 class Watched:
-    """An embedded AWS with a bus and tiers, and the actions that were asked of it."""
+    """An embedded AWS with a bus and tiers, and the actions that were requested of it."""
 
     aws: EmbeddedAWS
     environment: Mapping[str, str]
@@ -42,7 +42,7 @@ class Watched:
 
     @property
     def actions(self) -> set[str]:
-        """As IAM names them; a transaction needs what it is made of."""
+        """The actions as IAM names them; a transaction needs those of its parts."""
         asked = self.asked | {f"codebuild:{action}" for action, _ in self.aws.codebuild.calls}
         if "dynamodb:TransactWriteItems" not in asked:
             return asked
@@ -52,7 +52,7 @@ class Watched:
 
 @asynccontextmanager
 async def watching(endpoint_url: str, asked: set[str]) -> AsyncIterator[str]:
-    """An endpoint before another one that notes which service is asked for what."""
+    """A proxy that records the requested actions with their service."""
 
     async def forward(request: web.Request) -> web.Response:
         signed = re.search(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/", request.headers["Authorization"])
@@ -97,7 +97,7 @@ async def watched(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
 
 @pytest.fixture
 def real() -> Settings:
-    """The settings of a service that uses all of AWS that there is."""
+    """The settings of a service that uses all of the AWS services."""
     return Settings(
         tiers=Tiers(table="plans"),
         events=Events(bus=BUS),
@@ -110,7 +110,7 @@ def troubles(checkup: Checkup) -> dict[str, str]:
 
 
 async def test_a_good_setup_is_healthy(watched: Watched, real: Settings) -> None:
-    """Every end is named with what is used and can be reached; nothing is started."""
+    """Each resource is named with its use and can be reached, and nothing is started."""
     checkup = await check_setup(real)
     assert checkup.healthy, "\n".join(checkup.as_lines())
     uses = {finding.name: finding.uses for finding in checkup.findings}
@@ -126,7 +126,7 @@ async def test_a_good_setup_is_healthy(watched: Watched, real: Settings) -> None
 async def test_the_policy_is_what_the_service_calls(
     watched: Watched, real: Settings, aiohttp_client: Any
 ) -> None:
-    """Whatever is asked is allowed; what is allowed besides, only trouble asks for."""
+    """Each requested action is allowed; the other allowed ones are requested only after faults."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -162,7 +162,8 @@ async def test_the_policy_is_what_the_service_calls(
 async def test_without_a_bus_none_is_allowed(
     settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Static tiers and no bus leave CodeBuild alone to be allowed, and the setup is healthy."""
+    """With static tiers and no bus only actions of CodeBuild are allowed, and the setup is
+    healthy."""
     checkup = await check_setup(settings)
     assert checkup.healthy, "\n".join(checkup.as_lines())
     allowed = [action for one in checkup.policy["Statement"] for action in one["Action"]]
@@ -181,7 +182,7 @@ async def test_without_a_bus_none_is_allowed(
 async def test_the_end_that_fails_is_named(
     watched: Watched, real: Settings, section: dict[str, Any], name: str, said: str
 ) -> None:
-    """That one alone has trouble, in AWS's words."""
+    """Only the resource that fails has trouble, in AWS's words."""
     checkup = await check_setup(attrs.evolve(real, **section))
     assert not checkup.healthy
     found = troubles(checkup)
@@ -192,7 +193,7 @@ async def test_the_end_that_fails_is_named(
 
 
 async def test_a_key_is_not_shown(settings: Settings, codebuild: CodeBuildStandIn) -> None:
-    """`check` says that a key is asked for, and not which."""
+    """`check` says that a key is required, and not which."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=(f"{SECRET}-key",)))
     checkup = await check_setup(attrs.evolve(settings, auth=auth))
     assert "authenticated by api_key" in "\n".join(checkup.as_lines())
@@ -200,7 +201,7 @@ async def test_a_key_is_not_shown(settings: Settings, codebuild: CodeBuildStandI
 
 
 async def test_a_good_setup_has_a_json_form(watched: Watched, real: Settings) -> None:
-    """It has each finding and the policy."""
+    """The JSON form has each finding and the policy."""
     shown = json.loads(json.dumps((await check_setup(real)).as_json()))
     assert shown["healthy"] is True
     assert {finding["trouble"] for finding in shown["findings"]} == {None}
@@ -208,7 +209,7 @@ async def test_a_good_setup_has_a_json_form(watched: Watched, real: Settings) ->
 
 
 async def test_the_command_reports_what_fails(watched: Watched) -> None:
-    """A bus that isn't there exits 1; the rest is reported all the same, the policy too."""
+    """A missing bus exits 1, and the other findings and the policy are reported all the same."""
     named = {"TIER_DETAILS_TABLE": "plans", "EVENT_BUS_NAME": "nowhere"}
     code, out, err = await run("check", environment={**watched.environment, **named})
     assert (code, err) == (1, "")
@@ -220,7 +221,7 @@ async def test_the_command_reports_what_fails(watched: Watched) -> None:
 
 
 async def test_a_callback_is_shown_without_its_query(settings: Settings) -> None:
-    """It may be a key."""
+    """A callback's address is shown without its query, which may be a key."""
     callback = Callback(url="https://control.example/webhook?key=hunter2")
     checkup = await check_setup(attrs.evolve(settings, callback=callback))
     assert "https://control.example/webhook, after" in "\n".join(checkup.as_lines())
@@ -230,7 +231,8 @@ async def test_a_callback_is_shown_without_its_query(settings: Settings) -> None
 async def test_a_callback_that_would_never_be_made_is_a_warning(
     settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Success is told after a deployment, and without a bus none follows: odd, but no failure."""
+    """Reports after deployments without a bus, so that none follows, are a warning, not a
+    failure."""
     callback = Callback(url="https://control.example/webhook")
     checkup = await check_setup(attrs.evolve(settings, callback=callback))
     assert checkup.healthy
@@ -241,7 +243,7 @@ async def test_a_callback_that_would_never_be_made_is_a_warning(
 async def test_secrets_in_plain_text_are_a_warning(
     settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """It says who sees them, and what a store would take."""
+    """Secrets in plain text are a warning that says who can read them, and what a store needs."""
     (finding,) = (one for one in (await check_setup(settings)).findings if one.name == "secrets")
     assert finding.trouble is None
     assert "anyone who can view a build can read its secret" in (finding.warning or "")
@@ -268,7 +270,8 @@ async def test_a_store_for_secrets_is_checked(
     action: str,
     arn: str,
 ) -> None:
-    """And the output says what it means for those who run builds; the policy has what it needs."""
+    """A store is checked, the output says which permission the builds' role needs, and the policy
+    has what the service needs."""
     for service in ("SECRETS_MANAGER", "SSM"):
         monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", ministack)
     chosen = attrs.evolve(

@@ -20,7 +20,8 @@ from tests.integration.commands import assert_one_line, run
 
 
 async def test_an_answer_of_another_release_is_named() -> None:
-    """One line that names the field that is missing, instead of a failure without words."""
+    """An answer without an expected field is one line that names the field and another release as
+    the cause."""
     async with open_strange(200, '{"items": [{"tenantId": "t-1"}], "cursor": null}') as url:
         assert_one_line(await run("tenants", "--url", url), 1, "it is of another release")
         as_json = await run("tenants", "--url", url, "--json")
@@ -64,13 +65,14 @@ async def test_an_answer_of_another_release_is_named() -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 async def test_bad_usage_exits_2_with_one_line(arguments: list[str], named: str) -> None:
-    """The line says what was wrong; the ledger is in memory."""
+    """Bad usage exits 2, with one line that says what was wrong."""
     assert_one_line(await run(*arguments, ORCHESTRATOR_LEDGER__BACKEND="memory"), 2, named)
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
 async def test_an_address_that_cannot_be_listened_at_is_named(command: str) -> None:
-    """With the reason, and no number of an operating system's error."""
+    """An address that can't be listened at is named with the reason, without a number of an
+    operating system's error."""
     queue = {"ORCHESTRATOR_INTAKE__QUEUE_URL": "http://127.0.0.1:9/q"}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -83,13 +85,14 @@ async def test_an_address_that_cannot_be_listened_at_is_named(command: str) -> N
 
 
 async def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """A folder is missing."""
+    """A file whose folder is missing is one line that names it."""
     ended = await run("openapi", "--output", str(tmp_path / "lost" / "openapi.json"))
     assert_one_line(ended, 1, f"Error: {tmp_path}/lost/openapi.json: No such file or directory.")
 
 
 async def test_a_service_that_is_not_there_is_named_with_the_reason() -> None:
-    """As an operating system says it, without the terms of an HTTP library."""
+    """An unreachable service is named with the operating system's reason, without terms of an HTTP
+    library."""
     ended = await run("runs", "--url", "http://127.0.0.1:9")
     assert_one_line(ended, 1, "Nothing answers at http://127.0.0.1:9 (Connection refused): start")
 
@@ -99,7 +102,7 @@ Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def open_speaking(speak: Speak) -> AsyncIterator[str]:
-    """Something that takes one connection, and closes it when it has spoken; its url."""
+    """A server that takes one connection and closes it when it has spoken; its url."""
     is_over = asyncio.Event()
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -124,7 +127,7 @@ async def open_speaking(speak: Speak) -> AsyncIterator[str]:
     ],
 )
 async def test_an_answer_that_is_none_is_named_in_words(answer: bytes | None, reason: str) -> None:
-    """And not by the errors of an HTTP library."""
+    """A broken answer is named in words, not by errors of an HTTP library."""
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if answer is None:
@@ -141,7 +144,7 @@ async def test_an_answer_that_is_none_is_named_in_words(answer: bytes | None, re
 
 
 async def test_a_service_that_is_silent_is_given_up() -> None:
-    """A command doesn't wait for ever for something that accepts connections only."""
+    """A command doesn't wait without end for a server that accepts connections only."""
 
     async def keep_silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -154,7 +157,7 @@ async def test_a_service_that_is_silent_is_given_up() -> None:
 
 
 async def test_a_missing_key_is_answered_with_the_way_to_send_it() -> None:
-    """The service's sentence says which one, the command's how."""
+    """A missing key is one line with the service's sentence and the option that sends it."""
     problem = json.dumps({"status": 401, "detail": "The header x-api-key has no valid key."})
     async with open_strange(401, problem) as url:
         for command in (("runs",), ("cancel", "t-1")):
@@ -163,7 +166,8 @@ async def test_a_missing_key_is_answered_with_the_way_to_send_it() -> None:
 
 
 async def test_a_failure_shows_no_password_of_a_url(tmp_path: Path) -> None:
-    """An extension's own exception may quote one, and a container's output is a log."""
+    """A password of a URL in an extension's exception isn't shown, since a container's output is a
+    log."""
     (tmp_path / "database.py").write_text(
         "raise RuntimeError('no database at postgres://user:hunter2@db/tenants')"
     )
@@ -172,7 +176,7 @@ async def test_a_failure_shows_no_password_of_a_url(tmp_path: Path) -> None:
 
 
 async def test_dev_takes_no_other_service_for_its_own() -> None:
-    """Somebody answers at its port already."""
+    """`dev` fails if another program listens at its port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ended = await run("dev", "--port", str(taken.getsockname()[1]))
     assert_one_line(ended, 1, "pass another --port")
@@ -181,7 +185,7 @@ async def test_dev_takes_no_other_service_for_its_own() -> None:
 
 @asynccontextmanager
 async def open_strange(status: int, text: str, **headers: str) -> AsyncIterator[str]:
-    """Something that is no orchestrator; its url."""
+    """A server that is no orchestrator; its url."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=status, text=text, headers=headers)
@@ -205,14 +209,15 @@ async def open_strange(status: int, text: str, **headers: str) -> AsyncIterator[
 async def test_an_answer_of_another_program_is_named(
     command: tuple[str, ...], status: int, text: str, named: str
 ) -> None:
-    """A proxy in front, another program, a login page: credentials don't follow there."""
+    """An answer of a proxy, another program or a login page is named, and credentials don't follow
+    a redirect."""
     location = {"Location": "http://127.0.0.1:9/"} if status == 302 else {}
     async with open_strange(status, text, **location) as url:
         assert_one_line(await run(*command, "--url", url), 1, named)
 
 
 async def test_a_replay_that_breaks_off_names_what_was_replayed() -> None:
-    """The runs before the one at which it ends are shown, as text and as JSON."""
+    """A replay that fails shows the runs that were replayed before, as text and as JSON."""
 
     async def replay(request: web.Request) -> web.Response:
         if request.match_info["run_id"] == "first":
@@ -233,14 +238,15 @@ async def test_a_replay_that_breaks_off_names_what_was_replayed() -> None:
 
 
 async def test_without_a_command_there_is_help() -> None:
-    """Exit 2, as for any bad usage."""
+    """Without a command there is help and exit code 2, as for any bad usage."""
     ended = await run()
     assert ended.code == 2
     assert ended.err.startswith("Usage: orchestrator")
 
 
 async def test_adopting_fails_in_one_line(aws: EmbeddedAWS, tmp_path: Path) -> None:
-    """Without the file, without a ledger, and without the table of one."""
+    """`adopt` fails in one line without the file, without a ledger, and without the ledger's
+    table."""
     file = tmp_path / "tenants.jsonl"
     file.write_text('{"id": "t-1", "tier": "BASIC", "state": "active"}')
     assert_one_line(await run("adopt", str(tmp_path / "none")), 2, "none")

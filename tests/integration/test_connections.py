@@ -1,4 +1,4 @@
-"""Connections that cost the service something, against a process with few files to open."""
+"""Connections that take up resources, against a process that may open few files."""
 
 import asyncio
 import gzip
@@ -22,7 +22,7 @@ KEY = "first-key-4711"
 MEBIBYTE = 1024 * 1024
 FILES = 256
 
-#: What a connection is left with, after it has sent this much.
+#: What a silent connection has sent before.
 HALVES = {
     "silent": b"",
     "half a request line": b"POST /eve",
@@ -63,7 +63,7 @@ class Server:
         return reader, writer
 
     async def ask(self, sent: bytes) -> tuple[int, dict[str, str], bytes]:
-        """The status, headers and body of the answer to what is sent."""
+        """Status, headers and body of the answer to the given bytes."""
         async with asyncio.timeout(PATIENCE_S):
             reader, writer = await self.connect(sent)
             answer = await read_answer(reader)
@@ -75,7 +75,7 @@ class Server:
         return status == 200
 
     async def stop(self) -> list[dict[str, Any]]:
-        """End it; the lines of its log."""
+        """Stop it; returns the lines of its log."""
         assert self.process.stderr is not None
         self.process.terminate()
         async with asyncio.timeout(PATIENCE_S):
@@ -152,7 +152,7 @@ async def running(directory: Path, http: dict[str, float]) -> AsyncIterator[Serv
 async def test_silent_connections_take_no_place_from_others(
     open_server: OpenServer, half: bytes
 ) -> None:
-    """500 in bursts, with 256 files to open: health checks are answered all the while."""
+    """500 silent connections in bursts, with 256 files to open, leave health checks answered."""
     server = await open_server()
     for _ in range(5):
         await asyncio.gather(*(server.connect(half) for _ in range(100)))
@@ -179,7 +179,8 @@ async def test_silent_connections_take_no_place_from_others(
 async def test_a_connection_is_closed_once_its_client_takes_too_long(
     open_server: OpenServer, half: bytes, status: bytes
 ) -> None:
-    """After the head's, the body's or the idle time; what was answered before can be read."""
+    """A connection is closed after the time for its head or its body, or the idle time; an earlier
+    answer can still be read."""
     server = await open_server(receive_timeout_s=0.2, idle_timeout_s=0.2)
     reader, _ = await server.connect(half)
     async with asyncio.timeout(PATIENCE_S):
@@ -213,7 +214,8 @@ BOMB = _bomb()
 
 @pytest.mark.parametrize("key", [KEY, "wrong"])
 async def test_compressed_bombs_cost_little(open_server: OpenServer, key: str) -> None:
-    """Ten at once: refused by their key or their size, while health checks are answered."""
+    """Ten simultaneous compressed bombs are refused by their key or size, and health checks are
+    answered meanwhile."""
     server = await open_server()
     assert await server.is_healthy()
     cpu_s, memory_mib = server.cpu_s, server.memory_mib
@@ -227,7 +229,7 @@ async def test_compressed_bombs_cost_little(open_server: OpenServer, key: str) -
     assert server.memory_mib - memory_mib < 64
 
 
-#: A body by its Content-Encoding, and the status; without an event's type even a good one is 400.
+#: A body with its Content-Encoding and the status; a readable one without an event's type is 400.
 ENCODED = {
     "gzip": (gzip.compress(b"{}"), 400, "type"),
     "x-gzip": (gzip.compress(b"{}"), 400, "type"),
@@ -244,7 +246,8 @@ ENCODED = {
 
 
 async def test_bodies_are_decompressed(open_server: OpenServer) -> None:
-    """gzip and deflate; all others are 415, and a broken body is 400."""
+    """Bodies in gzip and deflate are decompressed; other encodings are 415, and a broken body is
+    400."""
     server = await open_server()
     for encoding, (body, status, said) in ENCODED.items():
         sent = event(body, b"Content-Encoding: " + encoding.encode())
@@ -258,7 +261,7 @@ async def test_bodies_are_decompressed(open_server: OpenServer) -> None:
 PROBLEM = "application/problem+json"
 SECRET = "a-key-that-nobody-may-see"
 GET = "GET /healthz HTTP/1.1\r\nHost: x\r\n"
-#: What isn't HTTP, with a credential in the malformed part, and the sentence about it.
+#: Malformed HTTP with a credential in the malformed part, and the sentence about it.
 MALFORMED = {
     f"{SECRET}\r\n\r\n": (400, "request line"),
     f"GET /?{SECRET} HTTP/9.9\r\n\r\n": (400, "HTTP/1.1"),
@@ -277,8 +280,8 @@ MALFORMED = {
 
 
 async def test_a_malformed_request_is_a_problem_too(open_server: OpenServer) -> None:
-    """With a sentence that quotes nothing, and one line of the log for many: no traceback, and
-    nothing of what was malformed, which may be the API key."""
+    """A malformed request is a problem without a quotation, and many of them are one line of the
+    log, without a traceback or the malformed part, which may be the API key."""
     server = await open_server()
     for sent, (status, said) in MALFORMED.items():
         answered, headers, body = await server.ask(sent.encode("latin-1"))
@@ -296,7 +299,7 @@ async def test_a_malformed_request_is_a_problem_too(open_server: OpenServer) -> 
 
 
 async def test_a_client_that_goes_away_is_no_error(open_server: OpenServer) -> None:
-    """In the middle of its body: one refusal, no traceback."""
+    """A client that disconnects in the middle of its body is one refusal, without a traceback."""
     server = await open_server()
     _, writer = await server.connect(event(b"{}")[:-1])
     assert await server.is_healthy()
@@ -314,7 +317,7 @@ async def send_forever(writer: asyncio.StreamWriter) -> None:
 
 
 async def test_a_refused_body_is_not_read_beyond_the_limit(open_server: OpenServer) -> None:
-    """The 401 arrives, although a body is being sent; then the connection is closed."""
+    """The 401 is sent while a body is being sent, and then the connection is closed."""
     server = await open_server()
     endless = event(b"", key=b"wrong").replace(b"Content-Length: 0", b"Content-Length: 9999999999")
     async with asyncio.timeout(PATIENCE_S):
@@ -326,8 +329,8 @@ async def test_a_refused_body_is_not_read_beyond_the_limit(open_server: OpenServ
 
 
 async def unread(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the connection ends: it is reset when the server closes it with the next
-    request unread."""
+    """The bytes until the connection ends, which is reset if the server closes it before it has
+    read the next request."""
     blocks = []
     with suppress(ConnectionResetError):
         while block := await reader.read(MEBIBYTE):
@@ -346,8 +349,8 @@ WITHOUT_A_KEY = b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n"
 async def test_a_request_gets_no_header_of_the_one_before(
     open_server: OpenServer, at_once: bool
 ) -> None:
-    """A proxy sends requests of several clients over one connection: the trailer of one of them
-    must not become a header of the next."""
+    """The trailer of one request isn't a header of the next, which may be another client's on the
+    connection of a proxy."""
     server = await open_server()
     async with asyncio.timeout(PATIENCE_S):
         reader, writer = await server.connect(TRAILERS + (WITHOUT_A_KEY if at_once else b""))

@@ -63,7 +63,8 @@ def variables(**values: str) -> list[dict[str, str]]:
 async def test_start_build_records_what_it_was_given(
     stand_in: CodeBuildStandIn, codebuild: Any
 ) -> None:
-    """The overrides come back with the build, and every parameter is kept for the test to see."""
+    """The overrides are in the build's description, and every parameter is recorded for the
+    test."""
     overrides = [
         *variables(ORCHESTRATOR_RUN_ID="run-1"),
         {"name": "secret", "value": "arn:of:it", "type": "SECRETS_MANAGER"},
@@ -112,7 +113,8 @@ async def test_a_started_build_looks_like_codebuilds(
 async def test_a_project_may_have_its_logs_in_s3_alone(
     stand_in: CodeBuildStandIn, codebuild: Any
 ) -> None:
-    """There its builds' link to CloudWatch never leads anywhere."""
+    """The builds of a project that logs to S3 alone have a link to CloudWatch that leads to no
+    log."""
     stand_in.add_project("quiet", logs_in_s3=True)
     build = (await codebuild.start_build(projectName="quiet"))["build"]
     logs = (await describe(codebuild, build["id"]))["logs"]
@@ -173,7 +175,7 @@ async def test_a_token_is_forgotten_after_five_minutes(clock: Clock, codebuild: 
 async def test_a_token_with_changed_parameters_is_refused(
     change: dict[str, Any], stand_in: CodeBuildStandIn, codebuild: Any
 ) -> None:
-    """A token that comes back with anything else beside it is a mismatch, and starts nothing."""
+    """A token with other parameters than before is refused as a mismatch, and starts nothing."""
     stand_in.add_project("other")
     await start(codebuild, environmentVariablesOverride=variables(a="1"), idempotencyToken="run-1")
     with pytest.raises(codebuild.exceptions.InvalidInputException, match="mismatch"):
@@ -219,7 +221,7 @@ async def test_a_build_succeeds(clock: Clock, stand_in: CodeBuildStandIn, codebu
 async def test_a_build_goes_wrong(
     status: Any, reason: str | None, message: str, stand_in: CodeBuildStandIn, codebuild: Any
 ) -> None:
-    """A build that did not succeed names the phase it ended in, and why."""
+    """A build that did not succeed names the phase it ended in, and the reason."""
     build_id = await start(codebuild)
     stand_in.finish(build_id, status, reason=reason)
     build = await describe(codebuild, build_id)
@@ -244,7 +246,7 @@ async def test_stop_build_does_not_know_every_build(codebuild: Any) -> None:
         await codebuild.stop_build(id=f"{PROJECT}:gone")
 
 
-# Looking builds and projects up
+# Looking up builds and projects
 
 
 async def test_deleted_builds_are_not_found(stand_in: CodeBuildStandIn, codebuild: Any) -> None:
@@ -258,7 +260,7 @@ async def test_deleted_builds_are_not_found(stand_in: CodeBuildStandIn, codebuil
 
 
 async def test_projects_are_looked_up(codebuild: Any) -> None:
-    """BatchGetProjects tells the projects that exist from those that do not."""
+    """BatchGetProjects separates the projects that exist from those that do not."""
     answer = await codebuild.batch_get_projects(names=[PROJECT, "nowhere"])
     assert [project["name"] for project in answer["projects"]] == [PROJECT]
     assert answer["projectsNotFound"] == ["nowhere"]
@@ -273,7 +275,7 @@ async def test_a_batch_has_a_limit(codebuild: Any) -> None:
 
 
 async def test_listings_are_paged_newest_first(stand_in: CodeBuildStandIn, codebuild: Any) -> None:
-    """A project's own builds are listed newest first, or oldest first when asked, page by page."""
+    """A project's own builds are listed newest first, or oldest first on request, page by page."""
     stand_in.add_project("other")
     await codebuild.start_build(projectName="other")
     ids = [await start(codebuild) for _ in range(5)]
@@ -286,7 +288,7 @@ async def test_listings_are_paged_newest_first(stand_in: CodeBuildStandIn, codeb
 async def test_pages_stay_put_while_builds_come_and_go(
     stand_in: CodeBuildStandIn, codebuild: Any
 ) -> None:
-    """The next page goes on where the last one ended, whatever was started or deleted since."""
+    """The next page continues where the last one ended, whatever was started or deleted since."""
     ids = [await start(codebuild) for _ in range(5)]
     first = await codebuild.list_builds_for_project(projectName=PROJECT)
     await start(codebuild)
@@ -320,7 +322,7 @@ async def test_a_busy_project_cannot_be_sorted(codebuild: Any) -> None:
 
 
 async def test_other_actions_are_unknown(stand_in: CodeBuildStandIn, codebuild: Any) -> None:
-    """An action that the stand-in does not have is refused, and seen."""
+    """An action that the stand-in does not have is refused and recorded."""
     with pytest.raises(ClientError) as refused:
         await codebuild.list_projects()
     assert refused.value.response["Error"]["Code"] == "UnknownOperationException"
@@ -418,7 +420,7 @@ async def test_a_slow_answer_waits_to_be_released(
 async def test_a_client_may_give_up_on_a_slow_answer(
     stand_in: CodeBuildStandIn, codebuild: Any
 ) -> None:
-    """A client that leaves takes nothing with it: the next one is served."""
+    """A client that disconnects doesn't affect the next one, which is served."""
     slow = Fault.slow()
     stand_in.inject("StartBuild", slow)
     starting = asyncio.create_task(start(codebuild))
@@ -431,7 +433,7 @@ async def test_a_client_may_give_up_on_a_slow_answer(
 
 
 async def test_closing_does_not_wait_for_slow_answers(clients: AsyncExitStack) -> None:
-    """The end of the server releases an answer that nobody released."""
+    """The end of the server releases an answer that the test has not released."""
     slow = Fault.slow()
     session = aws_session()
     async with asyncio.timeout(5):

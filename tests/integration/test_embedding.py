@@ -1,4 +1,5 @@
-"""The service inside other programs: served by aiohttp's own runner, and from the bare wheel."""
+"""The service in other programs: served by aiohttp's own runner, and installed from the bare
+wheel."""
 
 import asyncio
 import json
@@ -104,7 +105,7 @@ def _needed(names: set[str]) -> dict[str, Distribution]:
 
 @pytest.fixture(scope="module")
 def core() -> dict[str, Distribution]:
-    """All that the core needs, by name."""
+    """The names of all distributions that the core needs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return _needed(set(project["dependencies"]))
 
@@ -173,8 +174,8 @@ asyncio.run(main())
 
 
 def test_the_core_runs_alone(bare: Path) -> None:
-    """Without a warning: events are handled over HTTP and as a library; what the extra brings says
-    in a sentence how to install it."""
+    """The core alone handles events over HTTP and as a library without a warning; a part of the
+    extra names the extra to install."""
     seen = json.loads(_run(str(bare), "-W", "error", "-c", _EMBEDDED).splitlines()[-1])
     assert (seen["event"], seen["/healthz"][0], seen["/runs"][0]) == (200, 200, 200)
     assert seen["/metrics"][0] == 404
@@ -185,7 +186,7 @@ def test_the_core_runs_alone(bare: Path) -> None:
 
 
 def test_the_command_line_names_its_extra(bare: Path) -> None:
-    """One sentence, and no traceback."""
+    """The command line without its extra is one sentence, and no traceback."""
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [str(bare.with_name("orchestrator")), "--help"], capture_output=True, text=True, check=False
     )
@@ -197,7 +198,8 @@ def test_the_command_line_names_its_extra(bare: Path) -> None:
 
 
 def test_the_docs_state_how_much_an_embedder_installs(core: dict[str, Distribution]) -> None:
-    """At most so many distributions, with the service's own."""
+    """An embedder installs at most as many distributions as the docs state, including the service's
+    own."""
     page = (ROOT / "docs" / "embedding.md").read_text()
-    (told,) = re.findall(r"(\d+) distributions", page)
-    assert len(core) + 1 <= int(told), sorted(core)
+    (stated,) = re.findall(r"(\d+) distributions", page)
+    assert len(core) + 1 <= int(stated), sorted(core)

@@ -1,4 +1,5 @@
-"""What we sign is what JavaScript prints, and the control plane's verifier accepts it."""
+"""A signed report is the text that JavaScript prints, and the control plane's verifier accepts
+it."""
 
 import hashlib
 import hmac
@@ -24,7 +25,7 @@ BODY: dict[str, Any] = {"initiatorId": "t-1", "type": 0, "data": {"status": 1, "
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 _KEYS = _TEXTS.filter(lambda key: not re.fullmatch("0|[1-9][0-9]*", key))
 _INTEGERS = st.integers(-(2**53 - 1), 2**53 - 1)
-#: All that may be signed.
+#: All values that may be signed.
 _VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | _INTEGERS | _TEXTS,
     lambda inner: st.lists(inner) | st.dictionaries(_KEYS, inner),
@@ -57,7 +58,7 @@ async def control_plane() -> AsyncIterator[ControlPlane]:
     ],
 )
 async def test_javascript_prints_the_same(control_plane: ControlPlane, value: Any) -> None:
-    """Byte for byte."""
+    """JavaScript prints the same text, byte for byte."""
     text = signable_text(value)
     assert await control_plane.stringify([text]) == [text]
 
@@ -65,7 +66,7 @@ async def test_javascript_prints_the_same(control_plane: ControlPlane, value: An
 async def test_javascript_prints_the_same_of_whatever_may_be_signed(
     control_plane: ControlPlane,
 ) -> None:
-    """Of all kinds of values, however nested."""
+    """JavaScript prints the same text of all kinds of values, however nested."""
     texts: list[str] = []
 
     @settings(max_examples=500, deadline=None, database=None)
@@ -91,7 +92,7 @@ async def post(control_plane: ControlPlane, request: SignedRequest) -> int:
 async def test_the_verifier_accepts_what_is_signed(
     control_plane: ControlPlane, clock: ManualClock
 ) -> None:
-    """Once: then the tenant isn't being provisioned any more."""
+    """The verifier accepts a signed report once, and then no longer expects one of the tenant."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
     request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
@@ -110,7 +111,7 @@ async def test_the_verifier_accepts_what_is_signed(
 async def test_the_verifier_accepts_every_body_that_is_signed(
     control_plane: ControlPlane, resources: list[Any], secret: str, context: str
 ) -> None:
-    """Under whatever secret and context."""
+    """The verifier accepts each body under any secret and context."""
     clock = ManualClock()
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", secret=secret, context=context)
@@ -133,7 +134,8 @@ async def test_the_verifier_accepts_every_body_that_is_signed(
 async def test_the_verifier_refuses_anything_else(
     control_plane: ControlPlane, clock: ManualClock, changes: dict[str, Any], reason: str | None
 ) -> None:
-    """Another secret, another context, a time that is more than 20 s off."""
+    """The verifier refuses another secret, another context, and a time that is more than 20 s
+    off."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
     now = clock.now() - timedelta(seconds=changes.pop("ago_s", 0))
@@ -146,7 +148,8 @@ async def test_the_verifier_refuses_anything_else(
 async def test_a_body_that_was_changed_is_refused(
     control_plane: ControlPlane, clock: ManualClock
 ) -> None:
-    """The signature is over the text; a type that nobody knows is 422, if it is signed."""
+    """A changed body is refused, since the signature is over the text; a signed unknown type is
+    422."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
     request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
@@ -156,7 +159,7 @@ async def test_a_body_that_was_changed_is_refused(
 
 
 def each_bit_flipped(text: str) -> list[str]:
-    """The ASCII text in all the ways in which one bit differs."""
+    """The ASCII text in all ways in which one bit differs."""
     return [
         f"{text[:at]}{chr(ord(text[at]) ^ 1 << bit)}{text[at + 1 :]}"
         for at in range(len(text))
@@ -167,7 +170,7 @@ def each_bit_flipped(text: str) -> list[str]:
 async def test_no_bit_of_the_text_may_change(
     control_plane: ControlPlane, clock: ManualClock
 ) -> None:
-    """Most of such texts aren't JSON any more; the others have another signature."""
+    """A text with one changed bit is refused, as no JSON or for its signature."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
     request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
@@ -184,7 +187,7 @@ async def test_no_bit_of_the_text_may_change(
 async def test_no_bit_of_the_context_may_change(
     control_plane: ControlPlane, clock: ManualClock
 ) -> None:
-    """It isn't sent, but it is signed."""
+    """A context with one changed bit is refused, since it is signed though not sent."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
     for context in each_bit_flipped(CONTEXT):
@@ -196,7 +199,7 @@ async def test_no_bit_of_the_context_may_change(
 async def test_no_millisecond_of_the_time_may_change(
     control_plane: ControlPlane, clock: ManualClock
 ) -> None:
-    """A time that the other side's clock would tolerate has another signature."""
+    """A time that differs by a millisecond, within the tolerance, is refused for its signature."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
     request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
@@ -211,7 +214,7 @@ async def test_no_millisecond_of_the_time_may_change(
 async def test_a_time_is_a_plain_integer(
     control_plane: ControlPlane, clock: ManualClock, form: str
 ) -> None:
-    """Any other form is refused, though it is signed."""
+    """A signed time in any other form than an integer is refused."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
     request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
@@ -224,7 +227,7 @@ async def test_a_time_is_a_plain_integer(
 
 
 async def test_a_signature_is_in_lowercase(control_plane: ControlPlane, clock: ManualClock) -> None:
-    """And there is one."""
+    """A missing signature, or one in upper case, is refused."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
     request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
@@ -237,7 +240,7 @@ async def test_a_signature_is_in_lowercase(control_plane: ControlPlane, clock: M
 async def test_the_clock_can_be_the_machines_own(
     control_plane: ControlPlane, clock: ManualClock
 ) -> None:
-    """By it, an old report is refused and a fresh one accepted."""
+    """By the machine's own clock an old report is refused and a fresh one accepted."""
     await control_plane.turn_clock(clock.now())
     await control_plane.turn_clock(None)
     await control_plane.expect("t-1", context=CONTEXT)

@@ -1,4 +1,4 @@
-"""Sweeps of several replicas over a slow ledger, counted in requests; tests turn the clock.
+"""Sweeps of several replicas over a slow ledger, counted in requests, by a manual clock.
 
 `SOAK=1` does so with as many runs, and at every interval, as a busy day has.
 """
@@ -32,7 +32,7 @@ RUNS, REPLICAS = (600 if IS_SOAK else 150), 3
 LOADS = [(2, 0.4), (60, 0.2)]
 if IS_SOAK:
     LOADS += [(2, 0.2), (5, 0.2), (5, 0.4), (15, 0.2), (60, 0.4), (300, 0.2)]
-#: How long a sender waits for an answer.
+#: How long (seconds) a sender waits for an answer.
 DEADLINE_S = 4.0
 
 Result = TypeVar("Result")
@@ -48,7 +48,7 @@ class ChanceDice:
 
 @attrs.define
 class World:
-    """What the replicas share: a clock, a ledger and a builder. The requests are counted."""
+    """The shared clock, ledger and builder of the replicas, and the number of requests."""
 
     latency_s: float
     clock: ManualClock = attrs.field(factory=ManualClock)
@@ -58,7 +58,7 @@ class World:
     is_down: bool = False
 
     async def pass_time(self, seconds: float) -> None:
-        """Whoever can go on goes on, then time passes."""
+        """Let other tasks continue, then let time pass."""
         for _ in range(20):
             await asyncio.sleep(0)
         self.clock.turn(seconds)
@@ -74,7 +74,7 @@ class World:
 
 
 class Builder(InMemoryBuilder):
-    """It may be out of order."""
+    """A builder that may be down."""
 
     is_down = False
 
@@ -85,7 +85,8 @@ class Builder(InMemoryBuilder):
 
 
 class ReplicaLedger(InMemoryLedger):
-    """The shared ledger as one replica reaches it: slow, counted, and bounded as DynamoDB's is."""
+    """The shared ledger as one replica reaches it: slow, counted, and with DynamoDB's limit of
+    concurrency."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -141,7 +142,7 @@ async def provision(replica: OpenService, name: str) -> None:
 
 
 async def fill(world: World, replica: OpenService, count: int, *, is_down: bool) -> None:
-    """So many tenants are to be provisioned; `is_down`: the builder has refused that for now."""
+    """So many provisionings are requested; with `is_down` the builder refuses them for now."""
     latency_s, world.latency_s = world.latency_s, 0.0
     world.builder.is_down = is_down
     asked = (provision(replica, f"t-{number}") for number in range(count))
@@ -152,7 +153,7 @@ async def fill(world: World, replica: OpenService, count: int, *, is_down: bool)
 
 @attrs.define
 class Intake:
-    """Events that come in, one a second at each replica; how long each took, by the clock."""
+    """Events that arrive, one a second at each replica, and how long each took by the clock."""
 
     world: World
     took_s: list[float] = attrs.field(factory=list)
@@ -181,7 +182,8 @@ def unfinished(world: World) -> int:
 async def test_a_crowd_of_runs_costs_few_requests_at_any_interval(
     every_s: float, latency_s: float
 ) -> None:
-    """All are due at once, in each replica: at most 12 requests a run, and events are taken in."""
+    """Runs that are all due at once, for each replica, cost at most 12 requests each, and new
+    events are answered meanwhile."""
     world = World(latency_s)
     with capture_logs():
         async with replicas(world, REPLICAS, every_s=every_s) as opened:
@@ -197,14 +199,14 @@ async def test_a_crowd_of_runs_costs_few_requests_at_any_interval(
                     next_intake = now + 1
                 assert now - began < 2 * every_s + 300
             assert len(world.builder.started) == RUNS + intake.count
-            # An event that comes in costs three requests of its own.
+            # A new event costs three requests of its own.
             a_run = (world.requests - 3 * intake.count) / RUNS
             assert a_run <= 12
             assert max(intake.took_s) < DEADLINE_S
 
 
 async def test_an_outage_leaves_no_crowd_behind() -> None:
-    """Once the ledger answers again, all is done, for as few requests as if it always had."""
+    """After an outage of the ledger all runs are done for as few requests as without one."""
     world = World(0.4)
     with capture_logs():
         async with replicas(world, REPLICAS, every_s=2) as opened:
@@ -221,7 +223,7 @@ async def test_an_outage_leaves_no_crowd_behind() -> None:
 
 
 async def test_each_short_sweep_makes_progress() -> None:
-    """As on Lambda: of 300 ended jobs each sweep of 3 s ends at least 25, the first one too."""
+    """Of 300 ended jobs each sweep of 3 s, as on Lambda, ends at least 25, the first one too."""
     world = World(0.005)
     with capture_logs():
         async with replicas(world, 1, every_s=60) as opened:

@@ -1,4 +1,4 @@
-"""The way to the control plane's webhook: an answer is an answer, and silence is told apart."""
+"""The client of the control plane's webhook: what an answer means, and what no answer means."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,7 +17,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[str]:
-    """A webhook that does so; its address."""
+    """A webhook with this handler; its address."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -41,7 +41,7 @@ async def ask(url: str, *, timeout_s: float = 30) -> WebhookAnswer:
 
 
 async def test_a_post_arrives_byte_for_byte() -> None:
-    """Under its headers; the status comes back."""
+    """The text arrives byte for byte under its headers, and the status is returned."""
     seen = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -70,7 +70,8 @@ async def test_a_post_arrives_byte_for_byte() -> None:
     ],
 )
 async def test_the_time_of_an_answer_is_its_date_header(said: str, time: datetime | None) -> None:
-    """None if it isn't a date (RFC 9110, section 5.6.7)."""
+    """The time of an answer is its `Date` header, None if that isn't a date (RFC 9110, section
+    5.6.7)."""
 
     async def handler(request: web.Request) -> web.Response:
         return web.Response(status=401, headers={"Date": said})
@@ -81,7 +82,7 @@ async def test_the_time_of_an_answer_is_its_date_header(said: str, time: datetim
 
 @pytest.mark.parametrize("status", [200, 400, 401, 422, 500, 503])
 async def test_every_status_is_an_answer(status: int) -> None:
-    """What it means is for others to say."""
+    """Each status is returned as it is."""
 
     async def handler(request: web.Request) -> web.Response:
         return web.Response(status=status)
@@ -92,7 +93,7 @@ async def test_every_status_is_an_answer(status: int) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(status: int) -> None:
-    """What is signed for one place goes to no other."""
+    """A redirect isn't followed, since the report is signed for one address."""
     paths = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -105,7 +106,7 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
 
 
 async def test_a_refused_connection_means_that_nothing_arrived() -> None:
-    """It is a definite answer."""
+    """A refused connection is an error that says that nothing was done."""
 
     async def handler(request: web.Request) -> web.Response:
         raise AssertionError
@@ -131,13 +132,13 @@ async def test_a_refused_connection_means_that_nothing_arrived() -> None:
     ],
 )
 async def test_an_invalid_webhook_address_is_a_permanent_error(url: str) -> None:
-    """No report could ever be sent there, so it isn't retried."""
+    """An invalid address is a permanent error, since no retry could succeed."""
     with pytest.raises(PermanentError):
         await post(url)
 
 
 async def test_an_error_shows_no_credentials_of_the_url() -> None:
-    """Neither where nothing was done nor where something may have been."""
+    """No error shows credentials of the address, whether the request may have arrived or not."""
 
     async def handler(request: web.Request) -> web.Response:
         assert request.transport is not None
@@ -156,7 +157,8 @@ async def test_an_error_shows_no_credentials_of_the_url() -> None:
 
 
 async def test_a_hang_up_may_mean_anything() -> None:
-    """It was read, and perhaps done."""
+    """A connection that is closed without an answer is an error after which the request may have
+    taken effect."""
 
     async def handler(request: web.Request) -> web.Response:
         await request.read()
@@ -171,7 +173,8 @@ async def test_a_hang_up_may_mean_anything() -> None:
 
 
 async def test_silence_may_mean_anything() -> None:
-    """It is waited for no longer than the settings say."""
+    """A webhook that doesn't answer within the timeout is an error after which the request may have
+    taken effect."""
     never = asyncio.Event()
 
     async def handler(request: web.Request) -> web.Response:

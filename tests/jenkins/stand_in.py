@@ -54,7 +54,7 @@ class Item:
     parameters: Mapping[str, str]
     cancelled: bool = False
     build: Build | None = None
-    #: The queue knows it, waiting or as one that has left.
+    #: The queue lists it, as waiting or as one that has left.
     in_queue: bool = True
     #: The job's rotation has discarded its build.
     is_discarded: bool = False
@@ -66,7 +66,7 @@ class Item:
     @property
     def actions(self) -> list[Document | None]:
         listed = [{"name": name, "value": value} for name, value in self.parameters.items()]
-        # Beside others' actions, which are empty where the tree asks for none of theirs.
+        # Among other actions, which are empty if the tree requests none of their fields.
         return [{}, {"_class": "hudson.model.ParametersAction", "parameters": listed}, None]
 
     def as_queue_item(self) -> Document:
@@ -98,31 +98,31 @@ class Item:
 
 @attrs.define
 class JenkinsStandIn:
-    """Jenkins as its clients see it, and the handles by which a test moves it."""
+    """Jenkins as its clients see it, and the methods by which a test controls it."""
 
     url: str
     clock: Callable[[], float] = time.time
     token: str = TOKEN
-    #: Every request is led to the login page, as by a proxy in front.
+    #: Every request is redirected to the login page, as by a proxy in front.
     wants_login: bool = False
-    #: A cancellation is answered as in old versions: with a redirect, whatever came of it.
+    #: A cancellation is answered as in old versions: with a redirect, whatever its result.
     is_old: bool = False
     may_cancel: bool = True
-    #: So many builds that are over each job keeps, as its log rotation says; None: all.
+    #: How many builds that are over each job keeps by its log rotation; None: all.
     keeps: int | None = None
-    #: A start is answered with its build, which runs already, in place of its queue item.
+    #: A start is answered with its running build instead of its queue item.
     answers_with_build: bool = False
-    #: Jobs that are pipelines, whose builds can be stopped in three ways, and the ways that no
-    #: build heeds.
+    #: Jobs that are pipelines, whose builds can be stopped in three ways, and the ways that builds
+    #: ignore.
     pipelines: set[str] = attrs.field(init=False, factory=set)
     ignored_stops: set[str] = attrs.field(init=False, factory=set)
     jobs: dict[str, set[str]] = attrs.field(init=False, factory=dict)
     disabled: set[str] = attrs.field(init=False, factory=set)
-    #: Parameters whose values Jenkins tells nobody, and those that take some values only.
+    #: Parameters whose values Jenkins never shows, and those that take certain values only.
     passwords: set[str] = attrs.field(init=False, factory=set)
     choices: dict[str, list[str]] = attrs.field(init=False, factory=dict)
     items: dict[int, Item] = attrs.field(init=False, factory=dict)
-    #: Method, raw path and form of each request that came.
+    #: Method, raw path and form of each request.
     requests: list[tuple[str, str, Mapping[str, str]]] = attrs.field(init=False, factory=list)
     _builds: defaultdict[str, int] = attrs.field(init=False, factory=lambda: defaultdict(int))
     _queued: int = attrs.field(init=False, default=0)
@@ -131,11 +131,11 @@ class JenkinsStandIn:
     _meanwhile: dict[str, Callable[[], object]] = attrs.field(init=False, factory=dict)
 
     def add_job(self, job: str, *parameters: str) -> None:
-        """A job that defines the parameters, and the folders that it lies in."""
+        """Add a job that defines the parameters, and its folders."""
         self.jobs[job] = set(parameters)
 
     def remove_job(self, job: str) -> None:
-        """With its builds; what waits of it is cancelled."""
+        """Remove a job with its builds; its waiting items are cancelled."""
         del self.jobs[job]
         for item in [item for item in self.items.values() if item.job == job]:
             item.cancelled = item.cancelled or item.is_waiting
@@ -143,7 +143,7 @@ class JenkinsStandIn:
                 del self.items[item.id]
 
     def queue(self, job: str, parameters: Mapping[str, str]) -> Item:
-        """Like a click: equal starts that wait are one."""
+        """Queue a start, as a click does: equal starts that wait are one item."""
         kept = {name: value for name, value in parameters.items() if name in self.jobs[job]}
         for item in self.items.values():
             if item.is_waiting and (item.job, item.parameters) == (job, kept):
@@ -152,7 +152,7 @@ class JenkinsStandIn:
         return self.items.setdefault(self._queued, Item(self._queued, job, kept))
 
     def build_again(self, queue_id: int) -> Item:
-        """What the plugins Naginator and Rebuild do: a new item with the same parameters."""
+        """A new item with the same parameters, as the plugins Naginator and Rebuild make it."""
         return self.queue(self.items[queue_id].job, self.items[queue_id].parameters)
 
     def run_queue(self, *ids: int) -> None:
@@ -178,29 +178,29 @@ class JenkinsStandIn:
             item.is_discarded = True
 
     def _built(self, job: str) -> list[Item]:
-        """What has become a build of the job that is still there, the newest first."""
+        """The job's items whose builds are kept, the newest first."""
         items = [one for one in self.items.values() if one.job == job and one.build]
         there = [one for one in items if not one.is_discarded]
         return sorted(there, key=lambda item: -item.build.number if item.build else 0)
 
     def forget_queue_items(self) -> None:
-        """Some minutes pass: items that have left the queue are known no longer."""
+        """Remove items that have left the queue from it, as Jenkins does after some minutes."""
         for item in self.items.values():
             item.in_queue = item.is_waiting
 
     def forget(self, queue_id: int) -> None:
-        """Have the item and its build never have been."""
+        """Remove the item and its build without a trace."""
         del self.items[queue_id]
 
     def expire_sessions(self) -> None:
         self._sessions.clear()
 
     def inject(self, path_end: str, *faults: Fault) -> None:
-        """Let the next requests to such a path go wrong, one fault each."""
+        """Let the next requests to such a path fail, one fault each."""
         self.faults.inject(path_end, *faults)
 
     def meanwhile(self, path_end: str, action: Callable[[], object]) -> None:
-        """Have something happen just before the next request to such a path."""
+        """Have the action happen just before the next request to such a path."""
         self._meanwhile[path_end] = action
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
@@ -222,7 +222,7 @@ class JenkinsStandIn:
         return await self.faults.meet(fault, request, respond)
 
     def _session(self, request: web.Request) -> str:
-        """The one that its cookie names, or a new one."""
+        """The session that the request's cookie names, or a new one."""
         named = request.cookies.get(_SESSION, "")
         if named not in self._sessions:
             named = f"session-{len(self.requests)}"
