@@ -22,7 +22,7 @@ class Session:
 
 @cache
 def aws_session() -> Session:
-    """One a process, which parses the descriptions of AWS's services once.
+    """One session for each process, which parses the descriptions of AWS's services once.
 
     Like the service's its clients don't validate parameters; `tests.request_shapes` does.
     """

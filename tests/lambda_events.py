@@ -1,4 +1,5 @@
-"""What a Lambda function may be invoked with, written after AWS's documentation; and mutations."""
+"""Events that a Lambda function may be invoked with, written after AWS's documentation; and
+mutations."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -104,7 +105,7 @@ JSON = st.recursive(
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where in a document each of its parts stands."""
+    """The paths of all parts of a document."""
     if isinstance(value, dict | list):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             yield (*place, key)
@@ -113,7 +114,7 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
-    """A real event in which one or two parts are something else, or missing."""
+    """A real event in which one or two parts are replaced or missing."""
     event = copy.deepcopy(draw(st.sampled_from(SAMPLES)))
     for _ in range(draw(st.integers(1, 2))):
         found = list(places(event))

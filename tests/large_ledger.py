@@ -46,7 +46,7 @@ def build_table(*, tenants: int, runs: int, operations: int) -> Table:
 
 
 def _life() -> Iterator[Record]:
-    """What is copied for each four tenants."""
+    """The items that are copied for each four tenants."""
     waiting, failed = f"waits-{_NUMBER}", f"failed-{_NUMBER}"
     held = _operation("held", OperationState.OPEN, tenant_id=waiting, opener=f"{_NUMBER}-held")
     last = _operation("last", OperationState.OVER, tenant_id=failed)
@@ -86,13 +86,13 @@ def _copies(record: Record, count: int) -> Iterator[Item]:
 
 
 def _moment(moment: datetime) -> str:
-    """As JSON and the indexes have it, without what follows."""
+    """The time in the forms of the JSON and the indexes, without what follows it."""
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 @attrs.define
 class CountedDynamoDB:
-    """`calls` are the requests by name, as `FaultyAWS` has them."""
+    """`calls` are the requests by name, as in `FaultyAWS`."""
 
     url: str = ""
     calls: list[str] = attrs.field(factory=list)
@@ -108,7 +108,7 @@ class CountedDynamoDB:
 
 @asynccontextmanager
 async def open_dynamodb() -> AsyncIterator[CountedDynamoDB]:
-    """Serve it, with an empty ledger."""
+    """Serve the DynamoDB with an empty ledger."""
     dynamodb = CountedDynamoDB(tables={LEDGER: build_table(tenants=0, runs=0, operations=0)})
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/", dynamodb.handle_request)

@@ -1,4 +1,4 @@
-"""Ledgers for tests: short ways to look into one, and one that counts."""
+"""Helpers for tests of ledgers: short queries, and a ledger that counts."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -19,7 +19,7 @@ from orchestrator.core.ledger.records import (
 from orchestrator.settings import Intake, LedgerSettings
 
 IN_MEMORY = LedgerSettings(backend="memory")
-#: The deadline is no slow machine's business.
+#: A deadline that a slow machine meets, too.
 PATIENT = Intake(deadline_s=60)
 
 
@@ -40,7 +40,7 @@ async def fill(ledger: Ledger, records: Sequence[Record]) -> None:
 
 
 def share_items(replica: InMemoryLedger, ledger: InMemoryLedger) -> None:
-    """Have the items of a ledger in another one, as each replica of the service has."""
+    """Give one ledger the items of another, as each replica of the service has them."""
     replica._items, replica._indexes = ledger._items, ledger._indexes
     replica._unsorted = ledger._unsorted
 
@@ -66,7 +66,7 @@ async def find_tenant(ledger: Ledger, tenant_id: str) -> TenantRecord | None:
 async def find_due(
     ledger: Ledger, *, before: datetime, limit: int = 50, start: int = 0
 ) -> list[str]:
-    """The keys of all that is due, page by page."""
+    """The keys of all due items, page by page."""
     page = await ledger.find_due(before=before, limit=limit, start=start)
     keys = list(page.items)
     while page.cursor is not None:
@@ -76,7 +76,7 @@ async def find_due(
 
 
 class CountingLedger(InMemoryLedger):
-    """Counts the writes that it was asked for: an event that is none must not cause one."""
+    """Counts its commits: an invalid event must not cause one."""
 
     def __init__(self) -> None:
         super().__init__()

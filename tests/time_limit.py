@@ -1,12 +1,12 @@
-"""The time limit of each test: pytest-timeout's, with three things that this suite needs besides.
+"""The time limit of each test: pytest-timeout's, with three additions that this suite needs.
 
-- A test that hangs waits for something in a task: the stacks of all tasks say for what.
+- A test that hangs waits in a task: the stacks of all tasks show where.
 - An exception that a signal raises in a background task ends that task and not the test, so the
-  limit comes again.
-- A test that hung may hang in its teardown, too, for which the plugin has no limit any more.
+  limit is repeated.
+- A test that hung may hang in its teardown, too, for which the plugin no longer has a limit.
 
-The limit is a signal's, not a thread's: a thread can only end the whole process, which leaves a
-worker of xdist without its report, and its servers running.
+The limit is enforced by a signal, not a thread: a thread can only end the whole process, which
+leaves a worker of xdist without its report, and its servers running.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 import pytest_timeout
 
-#: A soak takes as long as its counts ask for.
+#: A soak takes as long as its counts need.
 IS_SOAK = "SOAK" in os.environ
 
-#: Between two of a limit; to report a failure takes pytest less.
+#: Between two signals of one limit; pytest reports a failure in less time.
 _AGAIN_S = 60.0
 
 _settings = pytest.StashKey[Any]()
@@ -54,7 +54,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    """The limit begins anew, since the plugin lifts it once something has failed."""
+    """Start the limit again, since the plugin removes it once a test has failed."""
     settings = item.stash.get(_settings, None)
     if settings is not None:
         pytest_timeout_set_timer(item, settings)
@@ -63,7 +63,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
 
 @contextmanager
 def time_limit_paused() -> Iterator[None]:
-    """The first test to need it sets up what the whole session shares: that time is not its own."""
+    """Pause the limit while the first test that needs it sets up a resource of the whole
+    session."""
     left = signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         yield

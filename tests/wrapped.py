@@ -1,4 +1,4 @@
-"""What AWS puts around an event on its way, with all the fields that it has there.
+"""The wrappers that AWS puts around an event, with all of their fields.
 
 After AWS's documentation: SNS developer guide, "HTTP/HTTPS notification JSON format" and
 "subscription confirmation JSON format"; EventBridge user guide, "SQS as a source in EventBridge
@@ -22,7 +22,7 @@ def as_text(event: object) -> str:
 
 
 def sns_notification(message: object, **fields: Any) -> Document:
-    """What a topic posts, or puts into a queue without raw message delivery."""
+    """The notification that a topic posts, or puts into a queue without raw message delivery."""
     return {
         "Type": "Notification",
         "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
@@ -39,7 +39,7 @@ def sns_notification(message: object, **fields: Any) -> Document:
 
 
 def sns_confirmation(kind: str = "SubscriptionConfirmation", **fields: Any) -> Document:
-    """What a topic asks before it sends anything, or says when it stops."""
+    """The request for confirmation that a topic sends first, or the notice that it stops."""
     return {
         "Type": kind,
         "MessageId": "165545c9-2a5c-472c-8df2-7ff2be2b3b1b",
@@ -56,7 +56,7 @@ def sns_confirmation(kind: str = "SubscriptionConfirmation", **fields: Any) -> D
 
 
 def sqs_record(body: object, **fields: Any) -> Document:
-    """A message of a queue as Lambda's poller and Pipes hand it on."""
+    """A message of a queue, as Lambda's poller and Pipes pass it on."""
     return {
         "messageId": "059f36b4-87a3-44ab-83d2-661975830a7d",
         "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a...",

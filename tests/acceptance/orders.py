@@ -1,4 +1,4 @@
-"""The events that the handler of orders met, and the queue that they may lie in."""
+"""The events that the handler of orders received, and the queue that they may arrive by."""
 
 import asyncio
 from typing import Any
@@ -17,7 +17,7 @@ QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
 
 
 async def work_off(settings: Settings, inbox: InMemoryInbox, **parts: Any) -> None:
-    """A worker does all that lies in the queue."""
+    """A worker handles all messages of the queue."""
     app = create_worker_app(
         attrs.evolve(settings, intake=Intake(queue_url=QUEUE)), inbox=inbox, **parts
     )

@@ -1,4 +1,4 @@
-"""Short ways to tell a tenant's story: send an event, sweep, look where things stand."""
+"""Helpers for tests of a tenant's life: send an event, sweep, read the state."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -19,7 +19,7 @@ from tests.acceptance.answers import read_problem, read_success
 from tests.conftest import CODEBUILD
 
 TENANT = "t-1"
-#: A job for everything that can be done to a tenant.
+#: A tier with a job for each operation.
 FULL = {
     "jobIdentifier": "standard-tenant",
     "deploymentJobIdentifier": "premium-tenant-deployment",
@@ -47,7 +47,7 @@ WAYS_INTO: Mapping[str, tuple[str, ...]] = {
 
 
 def with_full_tier(settings: Settings) -> Settings:
-    """Settings whose one tier is FULL."""
+    """Settings whose only tier is FULL."""
     return attrs.evolve(settings, tiers=Tiers(backend="static", static={"FULL": FULL}))
 
 
@@ -62,8 +62,8 @@ async def send(
 ) -> ClientResponse:
     """Deliver an event about a tenant; a request names the tier FULL unless it says otherwise.
 
-    A build of the tenant's that an outcome is about has ended so, unless `ends` is False:
-    CodeBuild has the last word.
+    The tenant's build ends as an outcome says, unless `ends` is False: CodeBuild's answer
+    counts.
     """
     if ends:
         end_builds(service, event_type, tenant_id)
@@ -77,7 +77,7 @@ async def send(
 
 
 def end_builds(service: Any, event_type: str, tenant_id: str = TENANT) -> None:
-    """The builds of the tenant that run have ended as the outcome says, if it is one."""
+    """End the tenant's running builds as the event says, if it is an outcome."""
     if not event_type.endswith(("_SUCCESS", "_FAILURE")) or CODEBUILD not in service.app:
         return
     for build in service.app[CODEBUILD].builds.values():
@@ -88,7 +88,7 @@ def end_builds(service: Any, event_type: str, tenant_id: str = TENANT) -> None:
 
 
 async def bring_into(service: Any, state: str, *, tenant_id: str = TENANT) -> str:
-    """Have a tenant come into a state; the address of the last run."""
+    """Bring a tenant into a state; returns the address of the last run."""
     address = ""
     for number, event_type in enumerate(WAYS_INTO[state]):
         event_id = f"before-{number}"
@@ -99,7 +99,7 @@ async def bring_into(service: Any, state: str, *, tenant_id: str = TENANT) -> st
 
 
 async def sweep(service: Any) -> None:
-    """Have the service take up what is due; of a sweep no run is kept."""
+    """Have the service resume what is due; a sweep has no run."""
     answer = await service.post("/events/RECONCILE", json={})
     assert answer.status == 200, await answer.text()
     assert await answer.json() == {"success": True}
@@ -114,7 +114,7 @@ async def read_tenant(service: Any, tenant_id: str = TENANT) -> dict[str, Any]:
 
 
 async def state_of(service: Any, tenant_id: str = TENANT) -> str:
-    """Where a tenant stands; one that the ledger doesn't know is unseen."""
+    """The state of a tenant; one that the ledger has no record of is unseen."""
     answer = await service.get(f"/tenants/{tenant_id}")
     if answer.status == 404:
         return "unseen"
@@ -130,13 +130,13 @@ async def list_runs(service: Any, **query: str) -> list[dict[str, Any]]:
 
 
 async def replay(service: Any, address: str, **body: Any) -> ClientResponse:
-    """Have the run at an address run again."""
+    """Replay the run at an address."""
     answer: ClientResponse = await service.post(f"{address}/replay", json=body)
     return answer
 
 
 def later(clock: ManualClock, seconds: float) -> str:
-    """The time so many seconds from now, as an answer has it."""
+    """The time so many seconds from now, in the form of answers."""
     return (clock.now() + timedelta(seconds=seconds)).isoformat()
 
 
@@ -146,7 +146,7 @@ def is_replay(answer: ClientResponse) -> bool:
 
 
 async def read_wait(answer: ClientResponse, *, pause_s: int | None = None) -> str:
-    """The address of a run that is tried again later, by whoever comes first."""
+    """The address of a run that is retried later, by a sweep or a redelivery."""
     address: str = (await read_problem(answer, 503))["instance"]
     assert address.startswith("/runs/"), address
     if pause_s is not None:
@@ -165,7 +165,7 @@ async def read_refusal(answer: ClientResponse, detail: str) -> str:
 async def open_ledger_table(
     monkeypatch: pytest.MonkeyPatch, table: str = LedgerSettings().table
 ) -> AsyncIterator[EmbeddedAWS]:
-    """A DynamoDB with the ledger's table, to which AWS's own variable leads."""
+    """A DynamoDB with the ledger's table, which AWS's own variable leads to."""
     async with open_embedded_aws() as aws:
         await aws.prepare(
             tier_table="tier-details",

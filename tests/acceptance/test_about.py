@@ -1,4 +1,4 @@
-"""What the service says of itself: is it there, is it ready, what can it do."""
+"""The service's pages and answers about itself: liveness, readiness, release, documentation."""
 
 import re
 from datetime import datetime
@@ -23,7 +23,7 @@ class UnreachableLedger(InMemoryLedger):
 
 
 async def test_ping_answers_as_the_ancestor_did(service: Client) -> None:
-    """Greeting, date and url, and no echo of what was sent."""
+    """`/ping` has greeting, date and url as in arc-saas, and no echo of the request."""
     async with service.get("/ping", headers={"X-Secret": "s3cret"}) as answer:
         assert answer.status == 200
         ping = await answer.json()
@@ -43,7 +43,7 @@ async def test_a_healthy_service_is_live_and_ready(service: Client, path: str) -
 async def test_readiness_names_the_check_that_failed(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """A ledger out of reach makes the service not ready, but it is alive."""
+    """A service with an unreachable ledger is alive and not ready."""
     service = await start_service(ledger=UnreachableLedger())
     problem = await read_problem(await service.get("/readyz"), 503)
     assert "ledger" in problem["detail"]
@@ -52,7 +52,7 @@ async def test_readiness_names_the_check_that_failed(
 
 
 async def test_home_leads_to_pages_that_exist(service: Client) -> None:
-    """Every link of the home page is answered by the service; it says which release it is."""
+    """Each link of the home page is served, and the page names the release."""
     async with service.get("/") as answer:
         assert (answer.status, answer.content_type) == (200, "text/html")
         page = await answer.text()
@@ -63,7 +63,7 @@ async def test_home_leads_to_pages_that_exist(service: Client) -> None:
 
 
 async def test_the_openapi_document_is_served(service: Client) -> None:
-    """OpenAPI 3.1, with a path for each event type beside the one for any."""
+    """The document is OpenAPI 3.1, with a path for each event type and one for any."""
     async with service.get("/openapi.json") as answer:
         assert (answer.status, answer.content_type) == (200, "application/json")
         document = await answer.json()
@@ -74,7 +74,7 @@ async def test_the_openapi_document_is_served(service: Client) -> None:
 
 
 async def test_the_page_to_try_it_needs_no_other_host(service: Client) -> None:
-    """All that the page and its style refer to comes from the service."""
+    """All files that the page and its style refer to come from the service."""
     async with service.get("/docs") as answer:
         assert (answer.status, answer.content_type) == (200, "text/html")
         page = await answer.text()
@@ -103,7 +103,7 @@ async def test_a_service_that_uses_no_aws_needs_no_credentials(
 
 
 def references(text: str) -> list[str]:
-    """What HTML, script or CSS refers to."""
+    """The addresses that HTML, script or CSS refers to."""
     found = ["".join(groups).strip("\"'") for groups in _REFERENCE.findall(text)]
     return [reference for reference in found if not reference.startswith("#")]
 
@@ -119,5 +119,5 @@ async def assert_served(service: Client, paths: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["nothing.css", "", "..%2Fopenapi.json", "%2Fetc%2Fpasswd", "."])
 async def test_no_other_file_is_an_asset_of_the_page(service: Client, name: str) -> None:
-    """Only the files of the page's own bundle are there, by their names."""
+    """Only the files of the page's own bundle are served, by their names."""
     await read_problem(await service.get(URL(f"/docs/assets/{name}", encoded=True)), 404)

@@ -1,4 +1,4 @@
-"""What browsers are answered: other origins' requests, forms, and the headers of answers."""
+"""Answers to browsers: other origins' requests, forms, and headers."""
 
 import json
 from typing import Any
@@ -67,7 +67,8 @@ async def test_a_page_of_another_origin_changes_nothing(
     path: str,
     sent: dict[str, str],
 ) -> None:
-    """403 before the credentials are looked at, and no run."""
+    """A request of a page of another origin is 403, before its credentials are checked, and writes
+    nothing."""
     service = await start_service(settings if is_open else guarded(settings), ledger=ledger)
     headers = {"Host": "here.example", "x-api-key": KEY, **sent}
     answer = await service.request(method, path, json=envelope("MINE", {}), headers=headers)
@@ -77,7 +78,7 @@ async def test_a_page_of_another_origin_changes_nothing(
 
 @pytest.mark.parametrize("sent", OWN_ORIGIN, ids=str)
 async def test_own_pages_and_programs_send_events(service: Client, sent: dict[str, str]) -> None:
-    """A page of the service, an address that was typed, and what isn't a browser."""
+    """Requests of the service's own pages, of typed addresses and of programs are accepted."""
     headers = {"Host": "here.example", **sent}
     body = envelope("TENANT_PROVISIONING_SUCCESS", {"tenantId": "t-1"})
     await read_success(await service.post("/events", json=body, headers=headers))
@@ -85,7 +86,8 @@ async def test_own_pages_and_programs_send_events(service: Client, sent: dict[st
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "none"])
 async def test_links_of_other_sites_lead_to_pages(service: Client, site: str) -> None:
-    """A safe method is answered, whoever links to it; the browser keeps the answer from scripts."""
+    """A safe method is answered whichever site links to it; the browser hides the answer from
+    scripts."""
     answer = await service.get("/", headers={"Sec-Fetch-Site": site})
     assert answer.status == 200
     assert "Access-Control-Allow-Origin" not in answer.headers
@@ -94,7 +96,8 @@ async def test_links_of_other_sites_lead_to_pages(service: Client, site: str) ->
 async def test_a_mounted_service_refuses_pages_of_other_origins(
     aiohttp_client: Any, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Its own routes, while those of the app that it is mounted in are that app's business."""
+    """A mounted service refuses pages of other origins for its own routes, not for the parent
+    app's."""
 
     async def sell(_: web.Request) -> web.Response:
         return web.Response()
@@ -113,7 +116,7 @@ async def test_a_mounted_service_refuses_pages_of_other_origins(
 async def test_only_allowed_hosts_are_answered(
     start_service: StartService, settings: Settings, path: str, host: str
 ) -> None:
-    """421 for each name that DNS may have been bent to, before anything is read."""
+    """A request under another host name, as by DNS rebinding, is 421 before anything is read."""
     hosts = Http(allowed_hosts=("127.0.0.1:8080", "localhost:8080"))
     service = await start_service(attrs.evolve(settings, http=hosts))
     problem = await read_problem(await service.get(path, headers={"Host": host}), 421)
@@ -140,7 +143,8 @@ async def test_only_allowed_hosts_are_answered(
 async def test_replay_and_cancel_want_json_or_no_body(
     service: Client, path: str, media_type: str, body: str, status: int
 ) -> None:
-    """415 for what a form can send; else the run or the tenant is looked for."""
+    """A replay or cancel with a media type that a form can send is 415; else the run or the tenant
+    is read."""
     headers = {"Content-Type": media_type}
     await read_problem(await service.post(path, data=body.encode(), headers=headers), status)
 
@@ -156,7 +160,8 @@ PATHS = [*PAGES, *DATA, *(f"/docs/assets/{name}" for name in ASSETS)]
 async def test_each_answer_restricts_what_browsers_do_with_it(
     start_service: StartService, settings: Settings, is_open: bool, path: str
 ) -> None:
-    """A policy without inline script and style, no sniffing, no frames; no data in caches."""
+    """Each answer has a policy without inline script and style, forbids sniffing and frames, and
+    data isn't cached."""
     service = await start_service(settings if is_open else guarded(settings))
     answer = await service.get(path)
     directives = dict(
@@ -176,7 +181,7 @@ async def test_each_answer_restricts_what_browsers_do_with_it(
 async def test_health_checks_of_a_worker_have_the_headers(
     aiohttp_client: Any, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """A worker's web app has the same ones."""
+    """A worker's web app has the same headers."""
     queue = attrs.evolve(settings.intake, queue_url="http://127.0.0.1:9/1/queue")
     app = create_worker_app(attrs.evolve(settings, intake=queue))
     worker: Client = await aiohttp_client(app)
@@ -187,14 +192,15 @@ async def test_health_checks_of_a_worker_have_the_headers(
 async def test_pages_need_no_credentials(
     start_service: StartService, settings: Settings, path: str
 ) -> None:
-    """A browser can't send a header with the first request; pages and the document have no data."""
+    """Pages and the document, which have no data, need no credentials, since a browser can't send a
+    header with its first request."""
     service = await start_service(guarded(settings))
     assert (await service.get(path)).status == 200
 
 
 @pytest.mark.parametrize("name", ASSETS)
 async def test_a_file_is_sent_once_to_each_browser(service: Client, name: str) -> None:
-    """The next time it is 304, as long as the file is the same."""
+    """A file that the browser has is 304 as long as it is the same."""
     path = f"/docs/assets/{name}"
     first = await service.get(path)
     assert len(await first.read()) == int(first.headers["Content-Length"]) > 0
@@ -206,7 +212,7 @@ async def test_a_file_is_sent_once_to_each_browser(service: Client, name: str) -
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_pages_have_no_inline_script_or_style(service: Client, path: str) -> None:
-    """The policy forbids both."""
+    """Pages have no inline script or style, which the policy forbids."""
     page = await (await service.get(path)).text()
     assert "<style" not in page
     assert "style=" not in page
@@ -216,7 +222,7 @@ async def test_pages_have_no_inline_script_or_style(service: Client, path: str) 
 async def test_problems_quote_no_more_of_a_host_than_is_safe(
     start_service: StartService, settings: Settings
 ) -> None:
-    """The answer is JSON, whatever the header has."""
+    """The problem about a host is valid JSON, whatever the header has."""
     service = await start_service(attrs.evolve(settings, http=Http(allowed_hosts=("a:1",))))
     answer = await service.get("/", headers={"Host": "<script>\u00e9\t"})
     assert json.loads(await answer.text())["status"] == 421

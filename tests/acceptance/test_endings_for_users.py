@@ -1,4 +1,4 @@
-"""What a user's handlers see of endings, and how the jobs of a user's own type end."""
+"""What users' handlers get when an operation ends, and how jobs of users' own event types end."""
 
 import json
 from typing import Any
@@ -29,7 +29,8 @@ from tests.conftest import StartService
 async def test_user_handlers_get_the_self_report_and_the_builders_answer(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """The build's own variables but its secrets, and how CodeBuild describes its end."""
+    """A user's handler of the outcome gets the build's own variables without its secrets, and
+    CodeBuild's description of its end."""
     seen: list[Event[Any]] = []
     changes: list[Event[Any]] = []
     registry = HandlerRegistry()
@@ -63,7 +64,8 @@ async def test_user_handlers_get_the_self_report_and_the_builders_answer(
 async def test_the_job_of_a_users_own_type_ends_on_its_run(
     start_service: StartService, codebuild: CodeBuildStandIn, status: Any, said: str
 ) -> None:
-    """It holds no tenant: the run shows how it ended, and where to look."""
+    """A job of a user's own type holds no tenant; its run shows how it ended, with the link to its
+    log."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -87,7 +89,8 @@ async def test_the_job_of_a_users_own_type_ends_on_its_run(
 async def test_an_outcome_that_does_not_fit_a_users_model_ends_it_all_the_same(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """That the job is over holds whatever a handler expected; its run says what didn't fit."""
+    """An outcome that doesn't fit a handler's model ends its operation, and its run has the
+    mismatch."""
 
     @attrs.frozen
     class Model:
@@ -117,7 +120,8 @@ async def test_a_handler_of_state_changes_never_has_the_environment(
     request: pytest.FixtureRequest,
     as_text: bool,
 ) -> None:
-    """Nor the ledger, the log or the answer, not even where that handler has a bug."""
+    """Neither a user's handler nor ledger, log or answer has a build's environment, even if the
+    handler has a bug."""
     registry = HandlerRegistry()
 
     @registry.on("BUILD_STATE_CHANGE")
@@ -154,7 +158,7 @@ async def test_a_handler_of_state_changes_never_has_the_environment(
 async def test_a_handler_of_state_changes_has_a_cause_in_words(
     start_service: StartService, settings: Settings, cause: str
 ) -> None:
-    """What an execution failed with may quote what it was given."""
+    """A handler gets the cause of an execution's failure without the input that it may quote."""
     registry, bodies = HandlerRegistry(), []
 
     @registry.on("BUILD_STATE_CHANGE")
@@ -182,7 +186,8 @@ async def test_the_job_of_a_users_own_type_has_a_deadline_too(
     status: Any,
     note: str,
 ) -> None:
-    """It is told to stop; that it succeeded all the same counts."""
+    """A job of a user's own type is stopped at the deadline; if it succeeds all the same, that
+    counts."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")

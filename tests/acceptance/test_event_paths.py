@@ -26,7 +26,8 @@ def settings(settings: Settings) -> Settings:
 
 
 async def test_an_event_is_the_same_at_each_path(service: Client) -> None:
-    """Handled at one of them, it is a duplicate at the others; its run has one address."""
+    """An event that was handled at one path is a duplicate at the others, and its run has one
+    address."""
     event = provisioning_event()
     address = await read_success(await service.post(f"{PATH}/TENANT_PROVISIONING", json=event))
     assert address.startswith("/runs/")
@@ -38,7 +39,8 @@ async def test_an_event_is_the_same_at_each_path(service: Client) -> None:
 
 
 async def test_a_problem_is_the_same_at_each_path(service: Client) -> None:
-    """The path's type against the envelope's, a type without a handler, a wrong method."""
+    """Problems are the same at each path: different types in path and envelope, a type without a
+    handler, a wrong method."""
     event = provisioning_event()
     for path in ("/events", PATH):
         await read_problem(await service.post(f"{path}/TENANT_DEPLOYMENT", json=event), 400)
@@ -49,7 +51,7 @@ async def test_a_problem_is_the_same_at_each_path(service: Client) -> None:
 
 
 async def test_without_the_setting_there_is_no_such_path(start_service: StartService) -> None:
-    """Nothing is served that wasn't asked for."""
+    """Without the setting there is no further path."""
     service = await start_service(Settings())
     await read_problem(await service.post(f"{PATH}/RECONCILE", json={}), 404)
 
@@ -57,7 +59,7 @@ async def test_without_the_setting_there_is_no_such_path(start_service: StartSer
 async def test_the_alias_route_requires_the_scope_for_events(
     start_service: StartService, settings: Settings
 ) -> None:
-    """And credentials."""
+    """A further path needs credentials with the scope for events."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
     service = await start_service(attrs.evolve(settings, auth=auth))
     path = f"{PATH}/RECONCILE"
@@ -68,7 +70,7 @@ async def test_the_alias_route_requires_the_scope_for_events(
 async def test_it_is_below_the_base_path_too(
     start_service: StartService, settings: Settings
 ) -> None:
-    """As each route is."""
+    """A further path is below the base path too, like each route."""
     based = attrs.evolve(settings.http, base_path="/saas")
     service = await start_service(attrs.evolve(settings, http=based))
     for before in ("", "/saas"):
@@ -77,7 +79,7 @@ async def test_it_is_below_the_base_path_too(
 
 
 async def test_a_mounted_service_has_it(aiohttp_client: Any, settings: Settings) -> None:
-    """Below the prefix of the app in which it is mounted."""
+    """A mounted service has the further path below its prefix."""
     from aiohttp import web
 
     parent = web.Application()
@@ -88,7 +90,7 @@ async def test_a_mounted_service_has_it(aiohttp_client: Any, settings: Settings)
 
 @pytest.mark.parametrize("make_event", FORMATS.values(), ids=FORMATS)
 def test_it_holds_on_lambda_too(settings: Settings, make_event: MakeEvent) -> None:
-    """Where an old API has that route."""
+    """On Lambda the further path exists too, for an old API with that route."""
     service = LambdaService(create_app(settings, hands_back=True))
     body = json.dumps({}).encode()
     event = make_event("POST", f"{PATH}/RECONCILE", headers=JSON, body=body)
@@ -100,25 +102,25 @@ def test_it_holds_on_lambda_too(settings: Settings, make_event: MakeEvent) -> No
 
 
 def test_the_document_shows_each_route_once(settings: Settings) -> None:
-    """The further paths are for senders that can't be changed."""
+    """The document has no further paths, which are for senders that can't be changed."""
     assert build_document(create_app(settings)) == build_document(create_app(Settings()))
 
 
 @pytest.mark.parametrize("path", ["/events", "/runs/v1", "/tenants", "/console"])
 def test_a_path_that_is_a_route_is_refused(settings: Settings, path: str) -> None:
-    """Nobody could tell which of the two a request means."""
+    """A further path that is a route is refused, since a request could mean either."""
     with pytest.raises(SettingsError, match=f"http.event_paths has '{path}'.*routes at "):
         create_app(attrs.evolve(settings, http=Http(event_paths=(path,))))
 
 
 @pytest.mark.parametrize("path", ["", "/", "x/events", "/x/", "/x/{eventType}", "/x y", "/../x"])
 def test_a_path_that_is_none_is_refused(path: str) -> None:
-    """One plain spelling, as for the base path."""
+    """A further path must be one plain path, like the base path."""
     with pytest.raises(ValueError, match=r"http\.event_paths"):
         Http(event_paths=(path,))
 
 
 def test_a_path_twice_is_refused() -> None:
-    """It would be two routes."""
+    """A further path that is given twice is refused."""
     with pytest.raises(ValueError, match="twice"):
         Http(event_paths=(PATH, PATH))

@@ -1,4 +1,4 @@
-"""Each request that we send to AWS, gone wrong in each way; and in the end there is one build.
+"""Each request of the service to AWS fails in each way, and in the end there is one build.
 
 A second try of the SDK's comes after a random pause of up to a second, which is what these
 tests take.
@@ -26,19 +26,19 @@ from tests.acceptance.stories import (
 from tests.conftest import Client, StartService
 from tests.faulty_aws import TIERS, FaultyAWS
 
-#: Longer than a lease, and after it than the time in which a build may not be listed yet.
+#: Longer than a lease and the time after it in which a build may not be listed yet.
 LONG_S = 125
 MISSING = "ResourceNotFoundException"
 
 
 @attrs.frozen
 class Trouble:
-    """One way to go wrong, as often as the SDK tries."""
+    """One way to fail, as often as the SDK tries."""
 
     make: Callable[[], Fault]
     tries: int = 2
     is_done: bool = False
-    """What was asked for is done all the same."""
+    """The request takes effect all the same."""
     is_slow: bool = False
 
     def faults(self) -> list[Fault]:
@@ -71,7 +71,7 @@ async def service(
     in_dynamodb: Settings,
     aws: FaultyAWS,
 ) -> Client:
-    """The service in trouble: it doesn't wait long for an answer that is held back."""
+    """The service whose requests fail, with a short timeout if answers are held back."""
     callspec: Any = request.node.callspec
     if not callspec.params["trouble"].is_slow:
         return await start_service(in_dynamodb)
@@ -82,12 +82,12 @@ async def service(
 
 @pytest.fixture
 async def replica(start_service: StartService, in_dynamodb: Settings, aws: FaultyAWS) -> Client:
-    """The service that sweeps once the trouble is over."""
+    """The service that sweeps once the faults are over."""
     return await start_service(in_dynamodb)
 
 
 async def assert_healed(replica: Client, aws: FaultyAWS) -> None:
-    """One run, which succeeded; one build, and it is the tenant's."""
+    """There is one run, which succeeded, and one build, which is the tenant's."""
     assert aws.left == 0
     (listed,) = await list_runs(replica)
     run = await read_run(replica, f"/runs/{listed['runId']}")
@@ -106,9 +106,9 @@ async def test_a_call_of_the_handler_goes_wrong(
     call: str,
     trouble: Trouble,
 ) -> None:
-    """503 and a run in `retry` that says why; a later sweep heals it, without the sender.
+    """The answer is 503 and the run in `retry` with the reason; a later sweep completes it.
 
-    A CodeBuild project that isn't there is the event's own affair: 422, until it is replayed.
+    A missing CodeBuild project is a fault of the event: 422, until it is replayed.
     """
     aws.inject(call, *trouble.faults())
     answer = await send(service, PROVISION, "request")
@@ -132,7 +132,8 @@ async def test_a_call_of_the_handler_goes_wrong(
 async def test_the_claim_goes_wrong(
     service: Client, replica: Client, aws: FaultyAWS, clock: ManualClock, trouble: Trouble
 ) -> None:
-    """503: either nothing is kept and the sender comes again, or the sweep does what is."""
+    """The answer is 503; if nothing was written the event is sent again, else the sweep resumes the
+    run."""
     aws.inject("TransactWriteItems", *trouble.faults())
     await read_problem(await send(service, PROVISION, "request"), 503)
     runs = await list_runs(replica)
@@ -151,7 +152,8 @@ async def test_the_claim_goes_wrong(
 async def test_the_settle_goes_wrong(
     service: Client, replica: Client, aws: FaultyAWS, clock: ManualClock, trouble: Trouble
 ) -> None:
-    """503, since nobody knows what is kept; the build is found again, and not started twice."""
+    """The answer is 503, since it is unknown what was written; the build is found, and not started
+    twice."""
     aws.inject("TransactWriteItems", None, *trouble.faults())
     await read_problem(await send(service, PROVISION, "request"), 503)
     (run,) = await list_runs(replica)
@@ -174,9 +176,9 @@ async def test_the_look_up_of_a_lost_start_goes_wrong(
     call: str,
     trouble: Trouble,
 ) -> None:
-    """503 and `retry` again, nothing is started; a later sweep finds the build.
+    """The answer is 503 again and nothing is started; a later sweep finds the build.
 
-    Where its project isn't there any more, the build is found among the account's at once.
+    If its project no longer exists, the build is found among the account's at once.
     """
     aws.inject("StartBuild", Fault.answer_lost(), Fault.answer_lost())
     address = await read_wait(await send(replica, PROVISION, "request"))
@@ -207,8 +209,8 @@ async def test_a_200_with_a_foreign_body_is_temporary(
     call: str,
     body: str,
 ) -> None:
-    """A proxy may have answered: that is no bug of the event, and may pass. The request may have
-    been done all the same."""
+    """A 200 with an unexpected body, as of a proxy, is a temporary fault and no bug, after which
+    the request may have taken effect."""
     replica = await start_service(in_dynamodb)
     is_later = call in ("BatchGetItem", "ListBuildsForProject")
     if is_later:
@@ -266,8 +268,8 @@ async def test_a_fault_that_operators_can_fix_is_temporary(
     code: str,
     message: str,
 ) -> None:
-    """A permission, a table: 503, and once it is fixed the run continues by the sweep or a
-    redelivery."""
+    """A missing permission or a wrong table is 503; once it is fixed the sweep or a redelivery
+    continues."""
     replica = await start_service(in_dynamodb)
     aws.inject(call, Fault.error(code, message))
     problem = await read_problem(await send(replica, PROVISION, "request"), 503)
@@ -292,11 +294,11 @@ async def test_the_sweep_goes_wrong(
     status: int,
     trouble: Trouble,
 ) -> None:
-    """What it can't take up stays due; one that doesn't hear what is due says so."""
+    """Runs that the sweep can't resume stay due; a sweep that can't read what is due is 503."""
     aws.inject("StartBuild", TROUBLES["quota"].make())
     await read_wait(await send(replica, PROVISION, "request"))
     clock.turn(LONG_S)
-    aws.inject(call, *trouble.faults() * 4)  # of the index's partitions each is asked
+    aws.inject(call, *trouble.faults() * 4)  # each partition of the index is queried
     assert (await service.post("/events/RECONCILE", json={})).status == status
     aws.mend()
 
@@ -321,7 +323,7 @@ async def test_the_sweep_goes_wrong(
 async def test_nothing_can_be_read(
     service: Client, aws: FaultyAWS, path: str, call: str, trouble: Trouble
 ) -> None:
-    """503 with a pause, and no word of what went wrong inside but the call's name."""
+    """A read that fails is a 503 with a pause, which names only the service."""
     address = await read_success(await send(service, PROVISION, "request"))
     aws.inject(call, *trouble.faults() * 100)
     answer = await service.get(path.format(runId=address.removeprefix("/runs/")))

@@ -1,4 +1,4 @@
-"""Events of shapes that nobody sends by mistake: what they hide has no effect."""
+"""Events of deliberately forged shapes: what is hidden in them has no effect."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ async def full(start_service: StartService, settings: Settings) -> Client:
 async def test_a_build_is_about_the_tenant_that_is_held(
     full: Client, codebuild: CodeBuildStandIn, tenant: Any, is_override: bool
 ) -> None:
-    """However the event spells it, its job gets the id that the ledger holds."""
+    """A job gets the tenant's id as the ledger holds it, however the event spells the tenant."""
     config = {"type": "CODE_BUILD", "config": {"environmentOverride": {"tenant": tenant}}}
     body = {"builderConfig": config} if is_override else {"tenant": tenant}
     await read_success(await send(full, PROVISION, "request", **body))
@@ -50,14 +50,15 @@ async def test_a_build_is_about_the_tenant_that_is_held(
 async def test_an_event_that_means_two_tenants_starts_nothing(
     full: Client, codebuild: CodeBuildStandIn, body: dict[str, Any]
 ) -> None:
-    """One tenant's job would work on another, whose own operation may be under way."""
+    """An event that names two tenants starts nothing, since one tenant's job would work on the
+    other."""
     problem = await read_problem(await send(full, DEPROVISION, "request", **body), 422)
     assert "'victim'" in problem["detail"]
     assert not codebuild.builds
 
 
 async def test_a_header_makes_no_envelope(full: Client, codebuild: CodeBuildStandIn) -> None:
-    """The body is a harmless CloudEvent, and no `ce-` header is a field of another shape."""
+    """A `ce-` header is no field of another wrapper: a harmless binary CloudEvent stays one."""
     headers = {
         "ce-specversion": "1.0",
         "ce-type": "audit",
@@ -73,7 +74,7 @@ async def test_a_header_makes_no_envelope(full: Client, codebuild: CodeBuildStan
 
 
 async def test_a_cloudevent_may_have_no_data(full: Client) -> None:
-    """It is optional: what has nothing to say but that it happened is an event, too."""
+    """A CloudEvent without data, which is optional, is an event."""
     event = {"specversion": "1.0", "type": "RECONCILE", "source": "s", "id": "1"}
     headers = {"Content-Type": "application/cloudevents+json"}
     answer = await full.post("/events", data=json.dumps(event), headers=headers)
@@ -84,7 +85,8 @@ async def test_a_cloudevent_may_have_no_data(full: Client) -> None:
 async def test_a_padded_detail_keeps_no_environment(
     start_service: StartService, settings: Settings, lead: str
 ) -> None:
-    """Whatever stands before the text, what a build was given goes no further."""
+    """White space or a mark before a detail's text doesn't prevent that the build's environment is
+    removed."""
     registry = HandlerRegistry()
 
     @registry.on("BUILD_STATE_CHANGE")
@@ -102,7 +104,7 @@ async def test_a_padded_detail_keeps_no_environment(
 
 @pytest.mark.parametrize("value", ["\x01", "a\x7fb", "\x0b"])
 def test_a_control_character_in_a_header_is_an_answer(settings: Settings, value: str) -> None:
-    """No traceback of the function's."""
+    """A control character in a header is a 400, and no error of the function."""
     function = LambdaService(create_app(settings))
     event = {
         "version": "2.0",

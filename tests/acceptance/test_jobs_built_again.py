@@ -28,7 +28,7 @@ async def jenkins() -> AsyncIterator[JenkinsStandIn]:
 async def service(
     start_service: StartService, settings: Settings, jenkins: JenkinsStandIn
 ) -> Client:
-    """It has started a provisioning's job, which has failed and is queued again."""
+    """The service, which has started a provisioning's job that has failed and is queued again."""
     tier = {"jobIdentifier": "up", "cleanupJobIdentifier": "cleanup", "builder": "JENKINS"}
     service = await start_service(
         attrs.evolve(
@@ -61,7 +61,7 @@ async def operation_of(service: Client) -> dict[str, Any]:
 async def test_the_end_of_the_newest_build_is_the_operations(
     service: Client, jenkins: JenkinsStandIn, results: list[str], state: str, jobs: int
 ) -> None:
-    """What the older ones came to ends nothing: neither the tenant's operation, nor its tenant."""
+    """The ends of older builds don't end the operation; the newest one's does."""
     for number, result in enumerate(results, start=2):
         await sweep(service)
         assert await state_of(service) == "provisioning"
@@ -79,7 +79,7 @@ async def test_the_end_of_the_newest_build_is_the_operations(
 async def test_the_newest_build_has_a_deadline_of_its_own(
     service: Client, jenkins: JenkinsStandIn, clock: ManualClock
 ) -> None:
-    """It counts from when that job was known."""
+    """The deadline of a newer build counts from when it was recorded."""
     clock.turn(500)
     await sweep(service)
     jenkins.run_queue(2)
@@ -95,7 +95,7 @@ async def test_the_newest_build_has_a_deadline_of_its_own(
 
 
 async def test_a_cancel_stops_the_newest_build(service: Client, jenkins: JenkinsStandIn) -> None:
-    """Of which the service hears by that cancel."""
+    """A cancel stops the newest build, which the cancel itself detects."""
     jenkins.run_queue()
     answer = await service.post(f"/tenants/{TENANT}/cancel", json={"reason": "enough"})
     assert answer.status == 202
@@ -110,7 +110,8 @@ async def test_a_cancel_stops_the_newest_build(service: Client, jenkins: Jenkins
 async def test_a_rebuild_after_the_end_was_claimed_is_not_noticed(
     service: Client, jenkins: JenkinsStandIn
 ) -> None:
-    """Jenkins sends no event for it, and the ended job is no longer checked."""
+    """A rebuild after the end was claimed changes nothing: Jenkins sends no event for it, and the
+    ended job is no longer checked."""
     jenkins.finish(2, "SUCCESS")
     await sweep(service)
     await sweep(service)

@@ -1,4 +1,4 @@
-"""An event of Lambda is the request that an app sees, in each format."""
+"""An event of Lambda is the same request for an app, in each format."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ from tests.acceptance.ways import (
 
 @pytest.fixture
 def echo() -> Iterator[LambdaService]:
-    """A function that answers with the request as an app sees it."""
+    """A function that answers with the request as an app receives it."""
 
     async def answer(request: web.Request) -> web.Response:
         return web.json_response(
@@ -55,7 +55,7 @@ def test_a_body_keeps_its_characters(echo: LambdaService, make_event: MakeEvent)
 
 @any_format
 def test_a_request_without_a_body_has_none(echo: LambdaService, make_event: MakeEvent) -> None:
-    """`null` or left out is empty."""
+    """A body that is `null` or missing is empty."""
     seen = ask(echo, make_event("DELETE", "/a")).json()
     assert (seen["method"], seen["body"]) == ("DELETE", "")
 
@@ -63,7 +63,7 @@ def test_a_request_without_a_body_has_none(echo: LambdaService, make_event: Make
 @pytest.mark.parametrize("path", ["/a/Mieter%20gel%C3%B6scht", "/a/Mieter gelöscht"])
 @any_format
 def test_a_path_is_encoded_once(echo: LambdaService, make_event: MakeEvent, path: str) -> None:
-    """Neither twice nor not at all."""
+    """The path that an app receives is encoded exactly once."""
     seen = ask(echo, make_event("GET", path)).json()
     assert seen["path"] == "/a/Mieter gelöscht"
     assert seen["raw_path"] == "/a/Mieter%20gel%C3%B6scht"
@@ -71,21 +71,23 @@ def test_a_path_is_encoded_once(echo: LambdaService, make_event: MakeEvent, path
 
 @any_format
 def test_a_query_arrives_whole(echo: LambdaService, make_event: MakeEvent) -> None:
-    """Empty values and encoded characters are what they were."""
+    """Empty values and encoded characters of a query arrive as they were sent."""
     seen = ask(echo, make_event("GET", "/a?name=a%26b%20%C3%B6%2B&empty="))
     assert seen.json()["query"] == [["name", "a&b ö+"], ["empty", ""]]
 
 
 @any_format
 def test_a_parameter_may_come_twice(echo: LambdaService, make_event: MakeEvent) -> None:
-    """A load balancer without multi-value headers alone tells the last of them only."""
+    """Each value of a repeated parameter arrives, except from a load balancer without multi-value
+    headers, which sends the last one only."""
     seen = ask(echo, make_event("GET", "/a?tag=1&tag=2"))
     expected = [["tag", "2"]] if make_event is alb_event else [["tag", "1"], ["tag", "2"]]
     assert seen.json()["query"] == expected
 
 
 def test_an_event_with_single_values_alone_is_read_as_well(echo: LambdaService) -> None:
-    """Format 1.0 without its multi-value maps, as people write test events."""
+    """Format 1.0 without its multi-value maps, as in events written by hand for tests, is read as
+    well."""
     event = rest_api_event("GET", "/a?tag=1", headers={"X-Tag": "one", "Cookie": "a=1; b=2"})
     del event["multiValueHeaders"], event["multiValueQueryStringParameters"]
     seen = ask(echo, event).json()
@@ -94,21 +96,22 @@ def test_an_event_with_single_values_alone_is_read_as_well(echo: LambdaService) 
 
 
 def test_each_of_several_headers_of_a_name_arrives(echo: LambdaService) -> None:
-    """Format 1.0 has them in a list, of which `headers` keeps only the last."""
+    """Each header of a name arrives, from the list of format 1.0, of which `headers` keeps only the
+    last."""
     event = rest_api_event("GET", "/a", headers={"X-Tag": "two"})
     event["multiValueHeaders"]["X-Tag"] = ["one", "two"]
     assert ask(echo, event).json()["tags"] == ["one", "two"]
 
 
 def test_cookies_of_format_2_are_a_cookie_header(echo: LambdaService) -> None:
-    """They come in a list beside the headers."""
+    """The cookies that format 2.0 lists beside the headers arrive as one header."""
     event = http_api_event("GET", "/a", cookies=["session=abc", "theme=dark"])
     assert ask(echo, event).json()["cookies"] == {"session": "abc", "theme": "dark"}
 
 
 @any_format
 def test_the_senders_host_is_kept(echo: LambdaService, make_event: MakeEvent) -> None:
-    """The app sees the name under which it was asked for, not the socket's."""
+    """The app receives the host of the request, not the socket's."""
     event = make_event("GET", "/a")
     headers = event.get("headers") or event["multiValueHeaders"]
     (host,) = [value for name, value in headers.items() if name.lower() == "host"]
@@ -116,7 +119,8 @@ def test_the_senders_host_is_kept(echo: LambdaService, make_event: MakeEvent) ->
 
 
 def test_a_path_that_begins_like_the_stage_is_not_below_it(echo: LambdaService) -> None:
-    """A domain of one's own leaves the stage out; `/products` is not `/prod`."""
+    """With a custom domain, which leaves the stage out, `/products` is not below the stage
+    `/prod`."""
     event = http_api_event("GET", "/products")
     event["requestContext"]["stage"] = "prod"
     assert ask(echo, event).json()["path"] == "/products"

@@ -1,4 +1,5 @@
-"""The role's credentials aren't there yet when the service is: it gets them once they are."""
+"""The role's credentials become available after the service has started, which uses them from then
+on."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from tests.metadata_service import MetadataService, open_metadata_service
 async def metadata(
     codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[MetadataService]:
-    """The only place where the SDK may find credentials."""
+    """The only source of credentials for the SDK."""
     async with open_metadata_service() as service:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
             monkeypatch.delenv(name)
@@ -36,7 +37,8 @@ async def test_credentials_that_come_late_are_used(
     metadata: MetadataService,
     where: str,
 ) -> None:
-    """503 and a run in `retry` without any; the same process goes on once there are some."""
+    """Without credentials the answer is 503 and the run in `retry`; once they are available the
+    same process succeeds."""
     variables = metadata.instance() if where == "instance" else metadata.container()
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -52,7 +54,7 @@ async def test_credentials_that_come_late_are_used(
     assert (await service.post("/events/RECONCILE", json={})).status == 200
     run = await read_run(service, problem["instance"])
     assert (run["status"], run["job"]["id"]) == ("succeeded", only_build(codebuild).id)
-    # Nothing can have been sent, so that nothing was looked for.
+    # No start can have been sent, so that none was looked up.
     assert codebuild.calls[0][0] == "StartBuild"
 
 
@@ -63,7 +65,8 @@ async def test_a_crowd_does_not_look_for_credentials_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
     metadata: MetadataService,
 ) -> None:
-    """Each of its looks may take seconds: whoever waits meanwhile shares what the next one says."""
+    """Requests that wait for a query of the credentials, which may take seconds, share the result
+    of the next one."""
     for name, value in metadata.instance().items():
         monkeypatch.setenv(name, value)
     service = await start_service(settings)

@@ -1,4 +1,4 @@
-"""The service inside an app of the user's, under a prefix."""
+"""The service in a user's app, under a prefix."""
 
 import io
 import re
@@ -45,7 +45,7 @@ def extension(event_type: str) -> Extension:
 
 @pytest.fixture
 def parent() -> web.Application:
-    """An app with a route and a small idea of how large a body may be."""
+    """An app with a route and a small limit for bodies."""
 
     async def shop(_: web.Request) -> web.Response:
         return web.Response(text="the shop")
@@ -89,7 +89,7 @@ async def test_a_problem_leads_to_its_run_under_the_prefix(mounted: Client) -> N
 
 @pytest.mark.parametrize("page", ["/", "/docs"])
 async def test_pages_lead_to_addresses_under_the_prefix(mounted: Client, page: str) -> None:
-    """Every link of the home page and of the documentation is served."""
+    """Each link of the home page and of the documentation is under the prefix and served."""
     async with mounted.get(PREFIX + page) as answer:
         assert answer.status == 200
         links = references(await answer.text())
@@ -101,7 +101,8 @@ async def test_pages_lead_to_addresses_under_the_prefix(mounted: Client, page: s
 
 
 async def test_the_document_has_its_paths_under_the_prefix(mounted: Client) -> None:
-    """Paths of any type and of the registered ones bear it; the parent's routes aren't told."""
+    """The document's paths, of any type and of the registered ones, have the prefix, and the
+    parent's routes aren't in it."""
     async with mounted.get(f"{PREFIX}/openapi.json") as answer:
         document = await answer.json()
     assert {f"{PREFIX}/events", f"{PREFIX}/events/{{eventType}}", f"{PREFIX}/events/ORDER"} <= set(
@@ -112,7 +113,7 @@ async def test_the_document_has_its_paths_under_the_prefix(mounted: Client) -> N
 
 
 async def test_the_parents_routes_are_left_alone(mounted: Client) -> None:
-    """Its pages are its own, and so is its 404."""
+    """The parent's pages and its 404 are its own."""
     async with mounted.get("/") as answer:
         assert await answer.text() == "the shop"
     for path in ("/nowhere", "/events/ORDER", "/runs/x", f"{PREFIX}-too/healthz"):
@@ -133,7 +134,7 @@ async def test_the_parent_reaches_orchestrator_and_registry(
 
 
 async def test_the_parents_limit_does_not_matter(mounted: Client) -> None:
-    """A body that the parent would refuse is within our limit; ours still holds."""
+    """The service's own limit for bodies applies, not the parent's smaller one."""
     large = await mounted.post(f"{PREFIX}/events/ORDER", json={"a": "x" * 100_000})
     assert large.status == 200
     body = io.BytesIO(b"{}".ljust(1_048_577))
@@ -142,7 +143,7 @@ async def test_the_parents_limit_does_not_matter(mounted: Client) -> None:
 
 
 async def test_two_mounts_live_side_by_side(parent: web.Application, aiohttp_client: Any) -> None:
-    """Each has handlers, runs and addresses of its own."""
+    """Two mounts have handlers, runs and addresses of their own."""
     settings = Settings(ledger=IN_MEMORY, intake=PATIENT)
     for prefix, event_type in (("/one", "FIRST"), ("/two", "SECOND")):
         setup(parent, prefix=prefix, settings=settings, extension=extension(event_type))
@@ -164,7 +165,7 @@ async def test_two_mounts_live_side_by_side(parent: web.Application, aiohttp_cli
 
 
 async def test_a_stripped_prefix_comes_first(mounted: Client) -> None:
-    """What a proxy stripped stands before the prefix of the mount, in every kind of address."""
+    """A prefix that a proxy has stripped is before the mount's prefix in each address."""
     proxy = {"X-Forwarded-Prefix": "/prod/v1"}
     event = provisioning_event()
     answer = await mounted.post(f"{PREFIX}/events", json=event, headers=proxy)
@@ -182,7 +183,7 @@ async def test_a_stripped_prefix_comes_first(mounted: Client) -> None:
 
 @pytest.mark.parametrize("forged", EVIL)
 async def test_a_forged_prefix_is_ignored(mounted: Client, forged: str) -> None:
-    """A value that is no plain path changes no address."""
+    """A forwarded prefix that is no plain path changes no address."""
     headers = {"X-Forwarded-Prefix": forged}
     answer = await mounted.post(f"{PREFIX}/events", json=provisioning_event(), headers=headers)
     assert answer.headers["Location"].startswith(f"{PREFIX}/runs/")
@@ -197,7 +198,8 @@ async def test_a_forged_prefix_is_ignored(mounted: Client, forged: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "/", "orchestrator", "/a//b", "/{tenant}", "/a b"])
 def test_a_prefix_that_is_no_path_is_refused(prefix: str) -> None:
-    """By a sentence, also where Python runs without assertions; the parent app has no routes."""
+    """A prefix that is no path is refused by a sentence, also in Python without assertions, and the
+    parent app gets no routes."""
     parent = web.Application()
     with pytest.raises(SettingsError, match=re.escape(f"prefix is {prefix!r}: it must be like /")):
         setup(parent, prefix=prefix)

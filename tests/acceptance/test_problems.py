@@ -1,4 +1,5 @@
-"""What can't be handled, over HTTP: each answer is a problem that EventBridge understands."""
+"""Events that can't be handled, over HTTP: each answer is a problem that EventBridge
+understands."""
 
 import gzip
 import io
@@ -56,20 +57,21 @@ async def service(start_service: StartService) -> Client:
     ],
 )
 async def test_the_instance_is_a_uri_reference(service: Client, path: str, instance: str) -> None:
-    """Whatever characters the id has (RFC 9457, section 3.1.5)."""
+    """`instance` is a valid URI reference, whatever characters the id has (RFC 9457, section
+    3.1.5)."""
     answer = await service.get(URL(path, encoded=True))
     assert (await read_problem(answer, 404))["instance"] == instance
 
 
 async def test_a_refused_method_names_the_allowed_ones(service: Client) -> None:
-    """In a sentence, for one of them and for several."""
+    """A refused method's sentence names the allowed one, or several."""
     several = await read_problem(await service.put("/runs"), 405)
     assert several["detail"] == "PUT is not allowed at /runs: use GET or HEAD."
     one = await read_problem(await service.put("/events"), 405)
     assert one["detail"] == "PUT is not allowed at /events: use POST."
 
 
-# What never became an event: no run is kept
+# Requests that are no events: no run is stored
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ async def test_a_refused_method_names_the_allowed_ones(service: Client) -> None:
 async def test_a_body_that_is_no_json_object_is_refused(
     service: Client, path: str, body: bytes
 ) -> None:
-    """400 about the request, not about a run."""
+    """A body that is no JSON object is a 400 about the request, without a run."""
     answer = await service.post(path, data=body, headers=JSON)
     problem = await read_problem(answer, 400)
     assert problem["instance"] == path
@@ -121,13 +123,13 @@ async def test_a_body_that_is_no_json_object_is_refused(
     ],
 )
 async def test_a_broken_envelope_is_no_event(service: Client, body: dict[str, Any]) -> None:
-    """400 about the request, not about a run."""
+    """A broken envelope is a 400 about the request, without a run."""
     problem = await read_problem(await service.post("/events", json=body), 400)
     assert problem["instance"] == "/events"
 
 
 async def test_path_and_envelope_must_agree(service: Client) -> None:
-    """400 that names both types."""
+    """Different types in path and envelope are a 400 that names both."""
     answer = await service.post(PATH, json=envelope("TENANT_PROVISIONING", {}))
     problem = await read_problem(answer, 400)
     assert problem["instance"] == PATH
@@ -140,7 +142,7 @@ async def test_path_and_envelope_must_agree(service: Client) -> None:
 async def test_path_and_envelope_agree_in_each_others_names(
     service: Client, path_type: str, named: str
 ) -> None:
-    """An alias and what it stands for are one type."""
+    """An alias in the path and its type in the envelope, or the reverse, are the same type."""
     answer = await service.post(f"/events/{path_type}", json=envelope(named, {}))
     assert answer.status == 200
 
@@ -149,7 +151,7 @@ async def test_path_and_envelope_agree_in_each_others_names(
     "media_type", ["text/plain", "application/xml", "application/x-www-form-urlencoded"]
 )
 async def test_another_media_type_is_refused(service: Client, media_type: str) -> None:
-    """415 that names what came."""
+    """Another media type is a 415 that names it."""
     answer = await service.post(PATH, data=b"{}", headers={"Content-Type": media_type})
     problem = await read_problem(answer, 415)
     assert media_type in problem["detail"]
@@ -159,19 +161,19 @@ async def test_another_media_type_is_refused(service: Client, media_type: str) -
     "media_type", ["application/json", "application/json; charset=utf-8", "application/ld+json"]
 )
 async def test_json_by_another_name_is_accepted(service: Client, media_type: str) -> None:
-    """Parameters and `+json` types do no harm."""
+    """Media types of JSON with parameters or `+json` are accepted."""
     answer = await service.post(PATH, data=b"{}", headers={"Content-Type": media_type})
     await read_success(answer)
 
 
 async def test_a_body_without_media_type_is_accepted(service: Client) -> None:
-    """Who says nothing of the body is believed to send JSON."""
+    """A body without a media type is read as JSON."""
     answer = await service.post(PATH, data=b"{}", skip_auto_headers=["Content-Type"])
     await read_success(answer)
 
 
 async def chunks(body: bytes) -> AsyncIterator[bytes]:
-    """A body whose length nobody announced."""
+    """A body without a Content-Length."""
     for start in range(0, len(body), 65536):
         yield body[start : start + 65536]
 
@@ -188,7 +190,7 @@ async def chunks(body: bytes) -> AsyncIterator[bytes]:
 async def test_a_body_over_the_limit_is_refused(
     service: Client, body: bytes, headers: dict[str, str], announced: bool
 ) -> None:
-    """413, judged by what the body is after decompression."""
+    """A body that is over the limit after decompression is 413."""
     data = io.BytesIO(body) if announced else chunks(body)
     answer = await service.post(PATH, data=data, headers=headers)
     problem = await read_problem(answer, 413)
@@ -205,23 +207,23 @@ async def test_a_body_over_the_limit_is_refused(
 async def test_a_body_at_the_limit_is_handled(
     service: Client, body: bytes, headers: dict[str, str]
 ) -> None:
-    """EventBridge's own limit, 1 MiB, is still an event."""
+    """A body of 1 MiB, EventBridge's own limit, is handled."""
     await read_success(await service.post(PATH, data=io.BytesIO(body), headers=headers))
 
 
 async def test_a_body_that_is_not_as_encoded_as_it_says_is_refused(service: Client) -> None:
-    """400 that says what is wrong with it, not that the service failed."""
+    """A body that doesn't have its encoding is a 400 that says so, and no 500."""
     answer = await service.post(PATH, data=b"not gzip", headers=GZIPPED)
     problem = await read_problem(answer, 400)
     assert problem["instance"] == PATH
 
 
-# What will never work as it is: a failed run is kept
+# Events that can never be handled as they are: a failed run is stored
 
 
 @pytest.mark.parametrize("path", ["/events/TENANT_PARTY", "/events"])
 async def test_an_unsupported_type_is_kept_as_a_failed_run(service: Client, path: str) -> None:
-    """400 in the exact words, and a run that says the same."""
+    """An unsupported type is a 400 with arc-saas' sentence, and a failed run with the same."""
     answer = await service.post(path, json=envelope("TENANT_PARTY", {"a": 1}))
     problem = await read_problem(answer, 400)
     assert problem["detail"] == "Unsupported event type: TENANT_PARTY"
@@ -233,7 +235,7 @@ async def test_an_unsupported_type_is_kept_as_a_failed_run(service: Client, path
 async def test_an_unsupported_event_is_handled_once_a_handler_exists(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """The redelivery to a newer release is the next attempt of the same run."""
+    """The redelivery to a release with a handler is the next attempt of the same run."""
     ledger = InMemoryLedger()
     event = envelope("MY_EVENT", {"a": 1})
     old = await start_service(ledger=ledger)
@@ -313,7 +315,8 @@ async def test_a_permanent_failure_is_kept_as_a_failed_run(
     detail: str,
     paths: list[str],
 ) -> None:
-    """422 with reason and place; the run has the same, and nothing was started."""
+    """A permanent failure is a 422 with reason and path, and a failed run with the same; nothing
+    was started."""
     problem = await read_problem(await service.post(PROVISIONING, json=body), 422)
     assert detail in problem["detail"]
     assert sorted(error["path"] for error in problem.get("errors", [])) == sorted(paths)
@@ -335,12 +338,12 @@ async def test_a_permanent_failure_is_kept_as_a_failed_run(
 async def test_the_ancestors_words_are_kept(
     service: Client, body: dict[str, Any], detail: str
 ) -> None:
-    """Alarms that look for the ancestor's sentences go on working."""
+    """arc-saas' sentences are kept, so that alarms that search for them continue to work."""
     problem = await read_problem(await service.post(PROVISIONING, json=body), 422)
     assert problem["detail"] == detail
 
 
-# What a handler raises
+# Exceptions of handlers
 
 
 @pytest.mark.parametrize(
@@ -378,7 +381,8 @@ async def test_the_exception_of_a_handler_decides_the_status(
 async def test_a_bug_in_a_handler_shows_nothing_of_the_inside(
     start_service: StartService, settings: Settings
 ) -> None:
-    """500 for each attempt and a run in `retry`, `failed` after the last one that is allowed."""
+    """A bug is a 500 without details at each attempt, and a run in `retry`, which is `failed` after
+    the last allowed attempt."""
     registry = HandlerRegistry()
 
     @registry.on("MY_EVENT")
@@ -401,7 +405,7 @@ async def test_a_bug_in_a_handler_shows_nothing_of_the_inside(
 async def test_a_bug_before_any_run_shows_nothing_of_the_inside(
     start_service: StartService,
 ) -> None:
-    """A user's own orchestrator that breaks is a 500 about the request."""
+    """An exception of a user's own orchestrator is a 500 about the request, without details."""
 
     class Broken:
         async def handle_event(self, event_type: str, body: Any) -> object:
@@ -420,7 +424,7 @@ async def test_a_bug_before_any_run_shows_nothing_of_the_inside(
 
 @pytest.mark.parametrize("path", ["/nowhere", "/runs/unknown", "/events/MY_EVENT/more", "/events/"])
 async def test_nothing_is_there(service: Client, path: str) -> None:
-    """404 about the request."""
+    """An unknown path is a 404 about the request."""
     async with service.get(path) as answer:
         problem = await read_problem(answer, 404)
     assert problem["instance"] == path
@@ -438,7 +442,8 @@ async def test_nothing_is_there(service: Client, path: str) -> None:
     ],
 )
 async def test_an_instance_is_an_address(service: Client, path: str) -> None:
-    """It leads to what the request was about: what has a meaning in a URL stays encoded."""
+    """`instance` is the address of the request, in which characters with a meaning in URLs stay
+    encoded."""
     async with service.get(URL(path, encoded=True)) as answer:
         assert (await read_problem(answer, 404))["instance"] == path
 
@@ -454,7 +459,7 @@ async def test_an_instance_is_an_address(service: Client, path: str) -> None:
 async def test_a_wrong_method_is_405_with_the_allowed_ones(
     service: Client, method: str, path: str, allowed: str
 ) -> None:
-    """In the header `Allow`."""
+    """A wrong method is 405, with the allowed ones in the header `Allow`."""
     async with service.request(method, path) as answer:
         problem = await read_problem(answer, 405)
         assert sorted(answer.headers["Allow"].split(",")) == allowed.split(",")
@@ -462,7 +467,8 @@ async def test_a_wrong_method_is_405_with_the_allowed_ones(
 
 
 async def test_the_headers_of_eventbridge_disturb_nothing(service: Client) -> None:
-    """An API destination's request is answered whole, not in a range, and can be compressed."""
+    """An API destination's request, which asks for a range and compression, is answered as a
+    whole."""
     headers = {
         **JSON,
         "User-Agent": "Amazon/EventBridge/ApiDestinations",

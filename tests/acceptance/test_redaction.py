@@ -1,4 +1,4 @@
-"""Secrets of events: handed to the builder, and seen nowhere else."""
+"""Secrets of events are passed to the builder, and shown nowhere else."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.acceptance.answers import only_build, read_problem, variables
 from tests.conftest import Client, StartService
 
 SAMPLES = Path(__file__).parents[1] / "samples"
-SECRET = "s3cr3t"  # in every value that must not be seen
+SECRET = "s3cr3t"  # in every value that must not be shown
 OVERRIDE = {
     "secret": f"{SECRET}-1",
     "CLIENT_SECRET": f"{SECRET}-2",
@@ -48,10 +48,10 @@ def logs_as_before() -> Iterator[None]:
 
 
 class Everything:
-    """All that was said to the outside: answers, their headers, what is kept, the log."""
+    """All output of the service: answers, their headers, stored runs, the log."""
 
     def __init__(self, service: Client, capsys: pytest.CaptureFixture[str]) -> None:
-        # Within the test: its standard error isn't the one that its fixtures have.
+        # Within the test, whose standard error isn't that of its fixtures.
         configure_logs(level="debug", layout="json", redact=SECRET_NAMES)
         self._service = service
         self._capsys = capsys
@@ -81,7 +81,7 @@ class Everything:
 async def test_a_provisionings_secrets_reach_the_build_alone(
     service: Client, codebuild: CodeBuildStandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither log, answer nor run shows them; the build gets each."""
+    """The build gets each secret, and neither log, answer nor run shows one."""
     seen = Everything(service, capsys)
     await seen.post("/events", provisioning_event(override=OVERRIDE), 200)
     assert seen.logged()
@@ -119,7 +119,7 @@ async def test_a_provisionings_secrets_reach_the_build_alone(
 async def test_a_refusal_shows_no_secret(
     service: Client, capsys: pytest.CaptureFixture[str], path: str, body: Any, status: int
 ) -> None:
-    """However an event is answered, its secrets are not part of it."""
+    """No answer to an event has its secrets, whatever its status."""
     seen = Everything(service, capsys)
     await seen.post(path, body, status)
     seen.logged()
@@ -129,7 +129,7 @@ async def test_a_refusal_shows_no_secret(
 async def test_a_fault_of_aws_shows_no_secret(
     service: Client, codebuild: CodeBuildStandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A start that fails is told without the variables that it had."""
+    """The error of a start that failed is shown without the start's variables."""
     codebuild.inject("StartBuild", Fault.error("AccessDeniedException", "not you"))
     seen = Everything(service, capsys)
     await seen.post("/events", provisioning_event(override=OVERRIDE), 503)
@@ -140,7 +140,8 @@ async def test_a_fault_of_aws_shows_no_secret(
 async def test_a_validator_that_quotes_a_secret_is_not_quoted(
     start_service: StartService, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The mismatch has its path, without the value; that of a plain field may have it."""
+    """A mismatch of a secret is named by its path, without the value; that of a plain field may
+    have it."""
     registry = HandlerRegistry()
 
     @attrs.frozen
@@ -163,7 +164,7 @@ async def test_a_validator_that_quotes_a_secret_is_not_quoted(
 
 
 def telling(**extra: Any) -> Extension:
-    """A handler that logs all that it gets."""
+    """An extension with a handler that logs all that it gets."""
     registry = HandlerRegistry()
 
     @registry.on("TELL")
@@ -176,7 +177,7 @@ def telling(**extra: Any) -> Extension:
 async def test_secrets_in_a_handlers_log_lines_are_masked(
     start_service: StartService, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A whole body in the log has masks for secrets; expirations and numbers stay."""
+    """Secrets of a whole body in the log are masked; expirations and numbers stay."""
     service = await start_service(extension=telling(TOKEN_TTL=5))
     seen = Everything(service, capsys)
     body = {"tenantId": "t-1", "list": [OVERRIDE], **SELF_REPORT}
@@ -194,7 +195,8 @@ async def test_secrets_in_a_handlers_log_lines_are_masked(
 async def test_a_bug_shows_no_secret(
     start_service: StartService, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The log has the traceback; neither it nor the answer has what the handler was given."""
+    """The log has the bug's traceback, and neither log nor answer has the values that the handler
+    received."""
     registry = HandlerRegistry()
 
     @registry.on("BUG")
@@ -216,7 +218,8 @@ async def test_names_may_be_chosen(
     capsys: pytest.CaptureFixture[str],
     layout: Literal["json", "console"],
 ) -> None:
-    """`log.redact` is the whole list: what it names is masked in logs and problems, no more."""
+    """`log.redact` is the whole list: the names in it are masked in logs and problems, and no
+    others."""
     chosen = Log(redact=("*ssn*", "!ssn_ref"), format=layout)
     registry = HandlerRegistry()
 
@@ -247,7 +250,7 @@ async def test_names_may_be_chosen(
 async def test_a_bug_shows_no_secret_on_a_console_either(
     start_service: StartService, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A traceback for people is one without the values of local variables."""
+    """A traceback on the console has no values of local variables."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")

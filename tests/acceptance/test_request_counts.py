@@ -20,7 +20,7 @@ READ = "BatchGetItem"
 
 @pytest.fixture
 async def service(start_service: StartService, in_dynamodb: Settings, aws: FaultyAWS) -> Client:
-    """The service, which has had an event of the tier: it knows it."""
+    """The service, which has the tier in its cache after an earlier event."""
     service = await start_service(in_dynamodb)
     await read_success(await send(service, PROVISION, "earlier", tenant_id="t-0"))
     assert aws.calls == [CLAIM, f"Query {TIERS}", "StartBuild", SETTLE]
@@ -29,13 +29,14 @@ async def service(start_service: StartService, in_dynamodb: Settings, aws: Fault
 
 
 async def test_a_fresh_provisioning_costs_three(service: Client, aws: FaultyAWS) -> None:
-    """Claim, StartBuild, settle."""
+    """The requests are claim, StartBuild and settle."""
     await read_success(await send(service, PROVISION, "request"))
     assert aws.calls == [CLAIM, "StartBuild", SETTLE]
 
 
 async def test_a_registration_costs_nothing_more(service: Client, aws: FaultyAWS) -> None:
-    """It is written with the claim; a result that names it alone is read once more."""
+    """A registration is written with the claim; a result that names it alone costs one more
+    read."""
     about = {"tenantRegistrationId": "r-1"}
     await read_success(await send(service, PROVISION, "request", tenantRegistrationId="r-1"))
     assert aws.calls == [CLAIM, "StartBuild", SETTLE]
@@ -49,7 +50,7 @@ async def test_a_registration_costs_nothing_more(service: Client, aws: FaultyAWS
 
 
 async def test_a_duplicate_by_key_costs_one(service: Client, aws: FaultyAWS) -> None:
-    """The claim that is refused brings the run that it is a duplicate of."""
+    """The refused claim returns the run that the event is a duplicate of."""
     await read_success(await send(service, PROVISION, "request"))
     for _ in range(3):
         aws.calls.clear()
@@ -58,7 +59,7 @@ async def test_a_duplicate_by_key_costs_one(service: Client, aws: FaultyAWS) -> 
 
 
 async def test_a_business_duplicate_costs_two(service: Client, aws: FaultyAWS) -> None:
-    """The same request under another event id: a claim that is refused, and one that joins."""
+    """The same request under another event id costs a claim that is refused, and one that joins."""
     await read_success(await send(service, PROVISION, "request", context="key-1"))
     aws.calls.clear()
     assert is_replay(await send(service, PROVISION, "other", context="key-1"))
@@ -100,7 +101,7 @@ async def test_a_further_step_costs_one_more(
     starts_job: bool,
     calls: list[str],
 ) -> None:
-    """What the last one did is folded into the settle."""
+    """Each further step costs one write, since the last one's result is written with the settle."""
     registry = HandlerRegistry()
     registry.register(event_type, steps_then(steps, starts_job))
     service = await start_service(in_dynamodb, extension=Extension(registry=registry))
@@ -109,7 +110,7 @@ async def test_a_further_step_costs_one_more(
 
 
 async def test_a_strangers_build_costs_one_read(service: Client, aws: FaultyAWS) -> None:
-    """Whether it is ours; nothing is written."""
+    """A foreign build's state change costs one read, whether the job is recorded, and no write."""
     arn = "arn:aws:codebuild:us-east-1:123456789012:build/other:1"
     change = {"build-id": arn, "build-status": "SUCCEEDED"}
     answer = await service.post("/events", json=envelope("BUILD_STATE_CHANGE", change))
@@ -118,8 +119,8 @@ async def test_a_strangers_build_costs_one_read(service: Client, aws: FaultyAWS)
 
 
 async def test_a_build_that_ends_costs_eight(service: Client, aws: FaultyAWS) -> None:
-    """Whose it is, how that stands, CodeBuild's answer; how that stands again, claim, who is told
-    of it, settle."""
+    """The requests are the job, its operation, CodeBuild's answer, two reads of the operation's
+    state, the claim, a read for the report, and the settle."""
     await read_success(await send(service, PROVISION, "request"))
     build = list(aws.aws.codebuild.builds.values())[-1]
     aws.aws.codebuild.finish(build.id, "SUCCEEDED")
@@ -130,7 +131,7 @@ async def test_a_build_that_ends_costs_eight(service: Client, aws: FaultyAWS) ->
 
 
 async def test_a_build_that_has_begun_costs_three(service: Client, aws: FaultyAWS) -> None:
-    """Whose it is, how that stands, CodeBuild's answer; nothing is written."""
+    """The requests are the job, its operation and CodeBuild's answer, and no write."""
     await read_success(await send(service, PROVISION, "request"))
     build = list(aws.aws.codebuild.builds.values())[-1]
     aws.calls.clear()
@@ -152,7 +153,8 @@ async def test_a_build_that_has_begun_costs_three(service: Client, aws: FaultyAW
 async def test_a_build_that_tells_of_itself_costs_nine_and_its_end_six_more(
     service: Client, aws: FaultyAWS, is_over: bool, calls: list[str]
 ) -> None:
-    """Whose it is, a note of it, a look at the operation, CodeBuild's word; then the outcome."""
+    """A self-report costs the reads of its operation, a note, a look-up of the operation and
+    CodeBuild's answer; then the outcome follows."""
     await read_success(await send(service, PROVISION, "request"))
     build = list(aws.aws.codebuild.builds.values())[-1]
     if is_over:
@@ -167,7 +169,7 @@ async def test_a_build_that_tells_of_itself_costs_nine_and_its_end_six_more(
 async def test_a_redelivery_while_the_event_is_in_hand_costs_one(
     service: Client, aws: FaultyAWS
 ) -> None:
-    """The refused claim brings the run whose lease lasts."""
+    """The refused claim returns the run whose lease hasn't expired."""
     aws.inject(SETTLE, None, *aws_is_gone())
     assert (await send(service, PROVISION, "request")).status == 503
     aws.calls.clear()

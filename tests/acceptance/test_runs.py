@@ -1,4 +1,4 @@
-"""What became of events, over HTTP: lists of runs."""
+"""Lists of runs, over HTTP."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ async def list_runs(service: Client, **query: str) -> dict[str, Any]:
 
 
 async def test_a_service_without_events_has_no_runs(service: Client) -> None:
-    """An empty page is the last one."""
+    """Without events the page is empty and the last one."""
     assert await list_runs(service) == {"items": [], "cursor": None}
 
 
 async def test_a_run_in_a_list_is_a_run_without_its_history(service: Client) -> None:
-    """All other fields are those of the run itself."""
+    """A run in a list has all fields of the run except its history."""
     await provision(service, 1)
     (listed,) = (await list_runs(service))["items"]
     run = await (await service.get(f"/runs/{listed['runId']}")).json()
@@ -37,7 +37,7 @@ async def test_a_run_in_a_list_is_a_run_without_its_history(service: Client) -> 
 
 
 async def test_the_list_is_narrowed_by_the_query(service: Client) -> None:
-    """By tenant, type and status."""
+    """The list is filtered by tenant, type and status."""
     await provision(service, 1)
     await provision(service, 2, tier="GOLD")
     for query, tenants in (
@@ -51,7 +51,7 @@ async def test_the_list_is_narrowed_by_the_query(service: Client) -> None:
 
 
 async def test_the_cursor_leads_to_the_next_page(service: Client) -> None:
-    """Page by page each run once, 50 of them where nothing is said."""
+    """The pages, of 50 runs by default, have each run once."""
     for number in range(51):
         await provision(service, number, tier="GOLD")
     first = await list_runs(service)
@@ -76,6 +76,6 @@ async def test_the_cursor_leads_to_the_next_page(service: Client) -> None:
     ],
 )
 async def test_a_wrong_query_is_400(service: Client, query: Any, said: str) -> None:
-    """The problem names the parameter, or the values that there are."""
+    """A wrong query is a 400 that names the parameter or the possible values."""
     problem = await read_problem(await service.get("/runs", params=query), 400)
     assert said in problem["detail"]

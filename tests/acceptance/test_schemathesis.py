@@ -1,4 +1,4 @@
-"""Schemathesis asks the running service all that its own OpenAPI document lets it ask.
+"""Schemathesis sends the running service all requests that its own OpenAPI document allows.
 
 Its command line runs in a child process, every check and every phase on, from a fixed seed.
 """
@@ -93,7 +93,8 @@ class Registration:
 
 
 def users_registry() -> HandlerRegistry:
-    """A few types of a user's: a model, a name with spaces, one that is never ready."""
+    """Some types of a user's: one with a model, one whose name has spaces, one that is never
+    ready."""
     registry = HandlerRegistry()
 
     @registry.on("TENANT_REGISTRATION")
@@ -112,7 +113,7 @@ def users_registry() -> HandlerRegistry:
 
 
 async def schemathesis(url: str, document: bytes, folder: Path) -> tuple[int | None, str]:
-    """Ask the service at `url` what its document allows; how it ended and what it said."""
+    """Send the service at `url` what its document allows; returns the exit code and the output."""
     (folder / "openapi.json").write_bytes(document)
     config = folder / "schemathesis.toml"
     config.write_text(CONFIG)
@@ -139,7 +140,8 @@ async def schemathesis(url: str, document: bytes, folder: Path) -> tuple[int | N
 async def test_the_service_conforms_to_its_openapi_document(
     settings: Settings, tmp_path: Path
 ) -> None:
-    """No undocumented answer, no 5xx but the documented 503, no route without its key."""
+    """There is no undocumented answer, no 5xx but the documented 503, and no route without its
+    key."""
     app = create_app(
         attrs.evolve(settings, auth=Auth(methods=("api_key",), api_key=ApiKey(keys=(KEY,)))),
         extension=Extension(registry=users_registry(), builders={"CODE_BUILD": InMemoryBuilder()}),

@@ -1,4 +1,5 @@
-"""Items that this release can't read, after a rollback or beside a newer one: all else goes on."""
+"""Items that this release can't read, after a rollback or beside a newer one, leave all else
+working."""
 
 import itertools
 import json
@@ -26,7 +27,7 @@ from tests.conftest import Client, StartService
 from tests.dynamodb_local.ledgers import open_client
 from tests.faulty_aws import LEDGER, FaultyAWS
 
-#: What a newer release may have written.
+#: Values that a newer release may have written.
 NEWER: Mapping[str, Mapping[str, str]] = {
     "OP": {"kind": "migration"},
     "RUN": {"status": "parked"},
@@ -37,13 +38,13 @@ LONG_DUE = {"due_shard": {"S": "0"}, "due_at": {"S": "2026-01-01T00:00:00.000000
 
 @attrs.frozen
 class NewerRelease:
-    """Another release at the same table."""
+    """Another release over the same table."""
 
     url: str
 
     async def rewrite(self, kind: str, tenant_id: str) -> str:
-        """Have the tenant's item of that kind say what only the newer release knows, and be due;
-        its key."""
+        """Give the tenant's item of that kind a value that only the newer release knows, and make
+        it due; returns its key."""
         async with open_client(self.url) as aws:
             client = await aws.dynamodb()
             for item in (await client.scan(TableName=LEDGER))["Items"]:
@@ -57,8 +58,8 @@ class NewerRelease:
         raise AssertionError(kind)
 
     async def add_unreadable(self, number: int) -> None:
-        """Add runs to each shard that are due, the latest in the list, and say nothing that this
-        release understands."""
+        """Add due runs to each shard, the latest in the list, whose content this release can't
+        read."""
         async with open_client(self.url) as aws:
             client = await aws.dynamodb()
             for shard, one in itertools.product(SHARDS, range(number)):
@@ -92,7 +93,7 @@ async def replica(start_service: StartService, in_dynamodb: Settings, aws: Fault
 async def test_a_sweep_sees_to_all_that_it_can_read(
     replica: Client, newer: NewerRelease, aws: FaultyAWS, clock: ManualClock, kind: str
 ) -> None:
-    """200, and the other tenant's job is asked about; the next time, too."""
+    """The sweep is 200 and checks the other tenant's job, the next time too."""
     await newer.rewrite(kind, "t-1")
     clock.turn(61)
     await sweep(replica)
@@ -107,7 +108,8 @@ async def test_a_sweep_sees_to_all_that_it_can_read(
 async def test_a_sweep_gets_past_many_that_it_can_not_read(
     replica: Client, newer: NewerRelease, aws: FaultyAWS, clock: ManualClock
 ) -> None:
-    """More than a page of each shard, due before all others: the builds of the rest are ended."""
+    """A sweep reads past more than a page of unreadable items of each shard, due before all others,
+    and ends the builds of the rest."""
     await newer.add_unreadable(60)
     codebuild = aws.aws.codebuild
     for build_id in list(codebuild.builds):
@@ -123,7 +125,7 @@ async def test_a_sweep_gets_past_many_that_it_can_not_read(
 async def test_lists_get_past_many_that_they_can_not_read(
     replica: Client, newer: NewerRelease
 ) -> None:
-    """Page by page, all that can be read."""
+    """The pages of a list have all runs that can be read."""
     await newer.add_unreadable(60)
     found: list[str] = []
     cursor: str | None = ""
@@ -136,7 +138,7 @@ async def test_lists_get_past_many_that_they_can_not_read(
 
 
 async def test_lists_show_the_rest(replica: Client, newer: NewerRelease) -> None:
-    """Runs and tenants that can be read, whatever lies among them."""
+    """Lists show the runs and tenants that can be read."""
     await newer.rewrite("RUN", "t-1")
     await newer.rewrite("TENANT", "t-1")
     assert [run["tenantId"] for run in await list_runs(replica)] == ["t-2"]
@@ -148,7 +150,8 @@ async def test_lists_show_the_rest(replica: Client, newer: NewerRelease) -> None
 async def test_a_tenant_is_shown_without_what_can_not_be_read(
     replica: Client, newer: NewerRelease
 ) -> None:
-    """Where it stands, and its timeline."""
+    """A tenant with an unreadable operation or run is shown with its state and the rest of its
+    timeline."""
     await newer.rewrite("OP", "t-1")
     tenant = await read_tenant(replica, "t-1")
     assert (tenant["state"], tenant["operation"]) == ("provisioning", None)
@@ -160,7 +163,8 @@ async def test_a_tenant_is_shown_without_what_can_not_be_read(
 async def test_an_event_waits_for_a_release_that_can_read(
     replica: Client, newer: NewerRelease
 ) -> None:
-    """503, naming the item: nothing is decided on what isn't understood, and nothing is lost."""
+    """An event that needs an unreadable item is a 503 that names it, so that nothing is decided
+    without it and nothing lost."""
     key = await newer.rewrite("TENANT", "t-1")
     answer = await send(replica, DEPROVISION, "next", tenant_id="t-1")
     assert key in (await read_problem(answer, 503))["detail"]

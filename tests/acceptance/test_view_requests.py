@@ -1,4 +1,4 @@
-"""What a view costs: its requests to DynamoDB, in a small ledger and in one with 10,000 tenants and
+"""The requests to DynamoDB that a view costs, in a small ledger and in one with 10,000 tenants and
 100,000 runs (docs/console.md)."""
 
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ ALL, OF_TENANT, BY_STATUS, BY_TYPE, BY_DUE = (
 #: Partitions that the overview counts: the states of tenants, and the shards of failed runs.
 STATES, SHARDS, KINDS = len(TenantState) + 1, 4, len(Kind)
 
-#: Each view, and what it asks of a ledger that has more than a page for it.
+#: Each view, and its requests to a ledger that has more than a page for it.
 VIEWS = {
     "/overview": [*[BY_STATUS] * (STATES + SHARDS + 2 * KINDS), READ, READ],
     "/tenants": [ALL, *[READ] * 2],
@@ -58,7 +58,7 @@ VIEWS = {
 
 @pytest.fixture(scope="module")
 def ledgers() -> list[Table]:
-    """A ledger with more than a page of everything, and a large one."""
+    """A ledger with more than a page for each view, and a large one."""
     return [
         build_table(tenants=480, runs=1_000, operations=50),
         build_table(tenants=10_000, runs=100_000, operations=500),
@@ -83,7 +83,7 @@ async def service(
 async def test_a_view_costs_the_same_however_large_the_ledger_is(
     service: Client, dynamodb: CountedDynamoDB, ledgers: list[Table]
 ) -> None:
-    """Each page is a fixed number of requests, and is whole."""
+    """Each page costs a fixed number of requests, and is full."""
     for table in ledgers:
         dynamodb.tables[LEDGER] = table
         for path, calls in VIEWS.items():
@@ -114,8 +114,8 @@ async def test_a_filter_that_few_runs_match_goes_on_by_its_cursor(
     wanted: int,
     most: int,
 ) -> None:
-    """A page looks at a limited number of runs, and may be short or empty; its cursor leads to the
-    rest."""
+    """A page of a filter reads a limited number of runs, and may be short or empty; its cursor
+    leads to the rest."""
     dynamodb.tables[LEDGER] = ledgers[0]
     costs, found, cursor = list[int](), 0, ""
     while not costs or cursor:
@@ -130,7 +130,7 @@ async def test_a_filter_that_few_runs_match_goes_on_by_its_cursor(
 async def test_the_figures_of_the_overview_are_right(
     service: Client, dynamodb: CountedDynamoDB, ledgers: list[Table]
 ) -> None:
-    """Each is counted up to a thousand."""
+    """Each figure of the overview is right, and counted up to a thousand."""
     of_ledgers = []
     for table in ledgers:
         dynamodb.tables[LEDGER] = table

@@ -1,4 +1,4 @@
-"""Slow handlers, too many events, and a shutdown in the middle of the work."""
+"""Slow handlers, too many events, and a shutdown while events are in progress."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ from tests.conftest import Client, StartService
 
 @attrs.define
 class Gate:
-    """A handler of ORDER that waits until it is let go."""
+    """A handler of ORDER that waits until it is released."""
 
     entered: asyncio.Event = attrs.field(factory=asyncio.Event)
     release: asyncio.Event = attrs.field(factory=asyncio.Event)
@@ -47,7 +47,7 @@ def gate() -> Gate:
 
 @pytest.fixture
 def hasty(settings: Settings) -> Settings:
-    """A sender that waits for an instant, and a service that takes one event at a time."""
+    """Settings with a short deadline and one event at a time."""
     return attrs.evolve(settings, intake=Intake(deadline_s=0.05), http=Http(max_concurrency=1))
 
 
@@ -58,14 +58,15 @@ async def order(service: Client) -> Any:
 async def test_at_the_deadline_the_run_continues(
     start_service: StartService, hasty: Settings, gate: Gate
 ) -> None:
-    """503 at the deadline; the handler is not disturbed, and the redelivery finds it done."""
+    """At the deadline the answer is 503, the handler continues, and the redelivery is a
+    duplicate."""
     service = await start_service(hasty, extension=gate.extension())
     problem = await read_problem(await order(service), 503)
     assert "still being handled after 0.05 s" in problem["detail"]
     gate.release.set()
     await gate.wait_until_left()
     async with asyncio.timeout(30):
-        # It settles in its own time, and this deadline is short for a duplicate, too.
+        # The settle takes its time, and this deadline is short for a duplicate, too.
         while (answer := await order(service)).status in (429, 503):
             pass
     assert (answer.status, answer.headers["Idempotent-Replayed"]) == (200, "true")
@@ -74,7 +75,8 @@ async def test_at_the_deadline_the_run_continues(
 async def test_on_lambda_the_run_is_handed_back_at_the_deadline(
     start_service: StartService, hasty: Settings, gate: Gate
 ) -> None:
-    """No task continues after the answer, and the redelivery is a new attempt."""
+    """On Lambda no task continues after the answer at the deadline, and the redelivery is a new
+    attempt."""
     service = await start_service(hasty, extension=gate.extension(), hands_back=True)
     await read_problem(await order(service), 503)
     gate.release.set()
@@ -85,7 +87,7 @@ async def test_on_lambda_the_run_is_handed_back_at_the_deadline(
 async def test_a_sender_that_hangs_up_cancels_nothing(
     start_service: StartService, gate: Gate
 ) -> None:
-    """The handler goes on when its sender is gone."""
+    """The handler continues after its sender has disconnected."""
     service = await start_service(extension=gate.extension())
     sending = asyncio.create_task(order(service))
     await gate.entered.wait()
@@ -97,7 +99,8 @@ async def test_a_sender_that_hangs_up_cancels_nothing(
 async def test_too_many_events_are_429(
     start_service: StartService, hasty: Settings, gate: Gate
 ) -> None:
-    """With a pause, while the limit of events is in progress, deadline passed or not."""
+    """While as many events as the limit are in progress, after their deadline too, another one is
+    429 with a pause."""
     service = await start_service(hasty, extension=gate.extension())
     await read_problem(await order(service), 503)
     answer = await service.post("/events/ORDER", json={"n": 2})
@@ -111,7 +114,8 @@ async def test_too_many_events_are_429(
 async def test_a_draining_service_is_not_ready_and_finishes_its_work(
     start_service: StartService, gate: Gate
 ) -> None:
-    """It accepts no new work, and events in progress are answered."""
+    """A draining service isn't ready and accepts no new work, and events in progress are
+    answered."""
     service = await start_service(extension=gate.extension())
     sending = asyncio.create_task(order(service))
     await gate.entered.wait()
@@ -128,7 +132,7 @@ async def test_a_draining_service_is_not_ready_and_finishes_its_work(
 async def test_a_run_that_does_not_finish_before_shutdown_is_handed_back(
     start_service: StartService, gate: Gate
 ) -> None:
-    """It is left in `retry`, and its sender gets a 503."""
+    """A run that doesn't finish in time is left in `retry`, and its sender gets a 503."""
     service = await start_service(extension=gate.extension())
     sending = asyncio.create_task(order(service))
     await gate.entered.wait()
@@ -145,7 +149,8 @@ NAMED = ApiKey(keys=(Key(key="key-1", name="noisy"), Key(key="key-2", name="quie
 async def test_one_sender_leaves_room_for_the_others(
     start_service: StartService, settings: Settings, gate: Gate
 ) -> None:
-    """429 with a pause beyond the sender's share, deadline passed or not; replays count, too."""
+    """Beyond its share a sender's requests are 429 with a pause, after the deadline too, and
+    replays and cancels count."""
     busy = attrs.evolve(
         settings,
         intake=Intake(deadline_s=0.05),
@@ -169,7 +174,8 @@ async def test_one_sender_leaves_room_for_the_others(
 
 
 async def test_a_share_is_counted_for_each_sender() -> None:
-    """What others have in progress doesn't count, nor what is done; all together have a limit."""
+    """A share counts the sender's own events in progress alone, and all senders together have a
+    limit."""
     workload = Workload(max_concurrency=4, sender_share=0.5, deadline_s=60, hands_back=False)
     gate = asyncio.Event()
     shares = {"a": 2, "b": 1}
@@ -193,7 +199,7 @@ async def test_a_share_is_counted_for_each_sender() -> None:
 
 @pytest.mark.parametrize(("most", "share", "expected"), [(1, 0.1, 1), (3, 0.5, 1), (10, 1.0, 10)])
 async def test_a_share_is_at_least_one_event(most: int, share: float, expected: int) -> None:
-    """Rounded down; the whole, if an operator says so."""
+    """A share is rounded down to at least one event, and may be the whole."""
     workload = Workload(max_concurrency=most, sender_share=share, deadline_s=60, hands_back=False)
     gate = asyncio.Event()
     held = [asyncio.create_task(workload.handle(gate.wait(), sender="a")) for _ in range(expected)]

@@ -1,4 +1,4 @@
-"""The SaaS Builder Toolkit's events, as its two planes send them, for one tenant's story."""
+"""The SaaS Builder Toolkit's events, as its two planes send them, for one tenant."""
 
 import copy
 import json
@@ -34,7 +34,7 @@ def onboarding(event_id: str = "onboardingRequest", **changes: Any) -> dict[str,
 def result(
     name: str, event_id: str | None = None, *, of: str = REGISTRATION, **more: Any
 ) -> dict[str, Any]:
-    """What a script job of the toolkit tells: it names the registration alone."""
+    """The result that a script job of the toolkit publishes, which names the registration alone."""
     detail = {**copy.deepcopy(RESULT["detail"]), "tenantRegistrationId": of, **more}
     return toolkit_event(name, detail, source=APPLICATION_PLANE, event_id=event_id)
 

@@ -1,8 +1,8 @@
-"""The ways in: one and the same request over HTTP, and through the Lambda handler in each format.
+"""The entry points: the same request over HTTP, and through the Lambda handler in each format.
 
 The events are built after AWS's documentation: REST APIs send format 1.0, HTTP APIs and
 function URLs 2.0, Application Load Balancers one of their own. `LambdaService` owns its event
-loop, so here it lives in a thread of its own.
+loop, so here it runs in a thread of its own.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ from orchestrator.lambda_handler import LambdaService
 
 Document = dict[str, Any]
 
-#: A domain of one's own, and API Gateway's, whose addresses have the stage.
+#: A custom domain, and API Gateway's, whose addresses have the stage.
 _DOMAIN = "api.saas.example"
 _EXECUTE_API = "70ixmpl4fl.execute-api.us-east-2.amazonaws.com"
-#: What is taken from a function, by format; an answer of API Gateway with anything else is a 502.
+#: The fields of a function's answer, by format; API Gateway answers 502 to any other field.
 _KEYS = {
     "1.0": {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"},
     "2.0": {"statusCode", "headers", "cookies", "body", "isBase64Encoded"},
@@ -46,7 +46,7 @@ _KEYS = {
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """What came back, whichever way."""
+    """The answer, whichever the entry point."""
 
     status: int
     headers: CIMultiDict[str]
@@ -65,7 +65,7 @@ class Answer:
 
 
 class Way(ABC):
-    """One way in; each test asks the same of all."""
+    """One entry point; each test sends the same requests to all."""
 
     @abstractmethod
     async def send(
@@ -104,7 +104,7 @@ MakeEvent = Callable[..., Document]
 
 
 class LambdaWay(Way):
-    """A function behind API Gateway: `make_event` says which kind of it."""
+    """A function behind API Gateway, whose kind `make_event` chooses."""
 
     def __init__(
         self, service: LambdaService, thread: ThreadPoolExecutor, make_event: MakeEvent
@@ -141,7 +141,7 @@ async def open_lambda(app: web.Application, make_event: MakeEvent) -> AsyncItera
 
 
 def read_lambda_answer(answer: Document, event: Document) -> Answer:
-    """What a gateway makes of a function's answer; the answer must have its form."""
+    """The HTTP answer that a gateway makes of a function's answer, which must have its form."""
     kind = event.get("version", "1.0")
     if "elb" in event["requestContext"]:
         kind = "ALB, multi-value headers" if "multiValueHeaders" in event else "ALB"
@@ -171,8 +171,8 @@ def rest_api_event(
 ) -> Document:
     """Format 1.0, from a REST API with the route ANY /{proxy+}.
 
-    Without a `stage` it is called through a domain of one's own. The path is given without the
-    stage; only the request context shows it.
+    Without a `stage` it is called through a custom domain. The path is given without the stage,
+    which only the request context has.
     """
     path, _, query = path.partition("?")
     domain = _EXECUTE_API if stage else _DOMAIN
@@ -218,7 +218,7 @@ def http_api_event(
     stage: str = "$default",
     cookies: list[str] | None = None,
 ) -> Document:
-    """Format 2.0, from an HTTP API; a stage with a name stands in the raw path as well."""
+    """Format 2.0, from an HTTP API; a named stage is in the raw path as well."""
     path, _, query = path.partition("?")
     raw_path = path if stage == "$default" else f"/{stage}{path}"
     queries = parse_qs(query, keep_blank_values=True)
@@ -289,7 +289,7 @@ def alb_event(
     body: bytes = b"",
     multi_value: bool = False,
 ) -> Document:
-    """From an Application Load Balancer, which hands a query on as it came: encoded.
+    """From an Application Load Balancer, which passes a query on as it was sent: encoded.
 
     `multi_value` says whether the target group has multi-value headers on.
     """
@@ -322,7 +322,7 @@ def alb_event(
 
 
 def _encoded(body: bytes, *, absent: Document) -> Document:
-    """A body as text where it is text, else in base64."""
+    """A body that is text as text, else in base64."""
     if not body:
         return absent
     try:

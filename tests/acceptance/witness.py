@@ -1,4 +1,4 @@
-"""A witness hears all that services say while a test runs: their answers and their logs."""
+"""A witness records all answers and logs of services while a test runs."""
 
 import io
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ class Witness:
 
     @property
     def ears(self) -> aiohttp.TraceConfig:
-        """For the client that asks the services."""
+        """The trace of the client that sends requests to the services."""
         config = aiohttp.TraceConfig()
         config.on_request_end.append(self._hear_head)
         config.on_response_chunk_received.append(self._hear_body)
@@ -42,7 +42,7 @@ class Witness:
 
 @contextmanager
 def open_witness() -> Iterator[Witness]:
-    """The log is whole: nothing is too small to be said."""
+    """Record the whole log, from the level debug on."""
     witness = Witness()
     configure_logs(level="debug", layout="json", redact=SECRET_NAMES)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(witness.log))

@@ -11,7 +11,7 @@ from pathlib import Path
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 #: Containers have no user namespaces for Chromium's sandbox, and a small /dev/shm. The rest keeps
-#: the browser from asking its vendor's servers for anything.
+#: the browser from sending requests to its vendor's servers.
 _ARGUMENTS = (
     "--headless=new",
     "--no-sandbox",
@@ -28,7 +28,7 @@ _PATIENCE_S = 60.0
 
 
 class MissingTool(Exception):
-    """There is no Chromium on this machine; says so."""
+    """There is no Chromium on this machine; the message says so."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The fixtures of browser tests: a Chromium for all, and a page of its own for each test."""
+"""The fixtures of browser tests: one Chromium for all, and a page of its own for each test."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +12,7 @@ from tests.dynamodb_local.fixtures import REQUIRE_ALL
 
 @pytest.fixture(scope="session")
 def chromium_url() -> Iterator[str]:
-    """A Chromium's DevTools; where there is none, the test is skipped, or fails in CI."""
+    """A Chromium's DevTools; without Chromium the test is skipped, or fails in CI."""
     try:
         with running_chromium() as url:
             yield url

@@ -1,4 +1,5 @@
-"""An operator at the console: a page that is watched, and a service with keys and tenants."""
+"""An operator at the console: a page whose requests and errors are recorded, and a service with
+keys and tenants."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -17,7 +18,7 @@ from orchestrator.settings import ApiKey, Auth, Key, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.conftest import Client
 
-#: The keys of who may do everything, of who may read, and of who may send events alone.
+#: Keys with all scopes, with those for reading, and with the one for events alone.
 OPERATOR, READER, SENDER = "operators-key", "readers-key", "senders-key"
 AUTH = Auth(
     methods=("api_key",),
@@ -67,7 +68,7 @@ def add_projects(codebuild: CodeBuildStandIn, clock: ManualClock) -> None:
 
 
 def clock_before(**ago: float) -> ManualClock:
-    """A clock that stands some time ago: the browser has the real time."""
+    """A clock that is some time behind the browser's, which is the real time."""
     return ManualClock(time=datetime.now(UTC) - timedelta(**ago))
 
 
@@ -92,7 +93,7 @@ class Console:
         self.page.on("request", lambda request: self._note(request))
 
     def _read(self, kind: str, text: str) -> None:
-        # That a request was answered by an error is the browser's own message.
+        # The browser logs a message of its own for each request that is answered by an error.
         if kind == "error" and not text.startswith("Failed to load resource"):
             self.errors.append(text)
 
@@ -115,12 +116,12 @@ class Console:
         await self.page.evaluate("(place) => { location.hash = place; }", place)
 
     async def look_again(self) -> None:
-        """Load the view at once: pause, and go on."""
+        """Load the view at once, by a pause and a restart."""
         await self.page.get_by_role("button", name="Live").click()
         await self.page.get_by_role("button", name="Paused").click()
 
     async def find_barriers(self) -> list[str]:
-        """What axe finds against the accessibility of the page."""
+        """The accessibility problems that axe finds on the page."""
         found = await Axe().run(self.page)
         return [
             f"{one['id']}: {[node['target'] for node in one['nodes']]}"
@@ -132,8 +133,8 @@ class Console:
 async def open_console(
     chromium: Browser, url: URL, *, scheme: str = "light", size: dict[str, int] = DESK
 ) -> AsyncIterator[Console]:
-    """A console in a page of its own. Afterwards nothing may have been thrown, and nothing that
-    the page's policy forbids may have been tried."""
+    """A console in a page of its own. Afterwards no exception may have been thrown, and nothing
+    that the page's policy forbids may have been tried."""
     context = await chromium.new_context(
         viewport={"width": size["width"], "height": size["height"]},
         color_scheme="dark" if scheme == "dark" else "light",
@@ -152,7 +153,7 @@ async def open_console(
 
 @attrs.define
 class Fleet:
-    """Tenants of a service, by the events that a control plane would send."""
+    """Tenants of a service, by the events that a control plane sends."""
 
     service: Client
     codebuild: CodeBuildStandIn
@@ -175,7 +176,7 @@ class Fleet:
         return await self.send("TENANT_DEPLOYMENT", tenant_id, tier=tier, **detail)
 
     def end_build(self, tenant_id: str, status: Any = "SUCCEEDED", **how: Any) -> str:
-        """End the tenant's build that runs; returns its id."""
+        """End the tenant's running build; returns its id."""
         for build in self.codebuild.builds.values():
             passed = next(one["value"] for one in build.overrides if one["name"] == "tenant")
             if build.ended is None and json.loads(passed)["id"] == tenant_id:
@@ -184,7 +185,7 @@ class Fleet:
         raise LookupError(f"No build of {tenant_id} runs.")
 
     async def end(self, tenant_id: str, status: Any = "SUCCEEDED", **how: Any) -> None:
-        """The tenant's build ends, and CodeBuild says so."""
+        """The tenant's build ends, and CodeBuild publishes its state change."""
         build = self.codebuild.builds[self.end_build(tenant_id, status, **how)]
         body = self._envelope("CodeBuild Build State Change", build.as_state_change())
         async with self.service.post("/events", json=body, headers=HEADERS) as answer:

@@ -1,4 +1,5 @@
-"""A night with all that a console shows: a long life, failures, waits, forty of one cause."""
+"""A night with all kinds of data that the console shows: a long life, failures, waits, forty runs
+of one cause."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,7 +28,7 @@ QUIET = [
 
 @attrs.define
 class Webhook:
-    """A control plane's webhook. The answers to the next reports are those `next`, then 204."""
+    """A control plane's webhook, which answers the next reports with `next`, and then with 204."""
 
     next: list[int] = attrs.field(factory=list)
 
@@ -37,7 +38,7 @@ class Webhook:
 
 @attrs.define
 class Night:
-    """The scene. Its times are before `now`, which is the browser's."""
+    """The scene, whose times are before `now`, which is the browser's."""
 
     fleet: Fleet
     webhook: Webhook
@@ -50,7 +51,7 @@ class Night:
         )
 
     async def happen(self) -> None:
-        """All of it, in order of time."""
+        """Send all events, in the order of time."""
         await self._a_long_life()
         await self._quiet_tenants()
         for seconds_ago, deed in sorted(self._deeds(), key=lambda one: -one[0]):
@@ -90,7 +91,7 @@ class Night:
             await self._deployment(name, MINUTE)
 
     def _deeds(self) -> Iterator[tuple[float, Any]]:
-        """What happens in the night, each so many seconds ago."""
+        """The events of the night, each so many seconds ago."""
         fleet, clock = self.fleet, self.fleet.clock
         yield from self._the_replay()
         yield from self._failed("hooli", 34 * MINUTE, 8 * MINUTE, "helm upgrade: timed out")
@@ -175,7 +176,7 @@ class Night:
         yield ago - lasted, end
 
     def _credentials(self) -> dict[str, str]:
-        """Those of the request's report; the context is another for each request."""
+        """The credentials of the request's report, with a context of its own for each request."""
         return {"secret": "the-secret", "context": f"registration-{self.fleet.sent}"}
 
     async def _provision(self, name: str, tier: str) -> None:

@@ -1,4 +1,4 @@
-"""The fixtures themselves."""
+"""The fixtures of browser tests themselves."""
 
 from playwright.async_api import Page
 

@@ -30,7 +30,7 @@ from tests.conftest import Client, StartService
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """Events come some minutes before the operator looks."""
+    """A clock on which events happen some minutes before the operator opens the console."""
     return clock_before(minutes=30)
 
 
@@ -54,8 +54,8 @@ async def console(chromium: Browser, service: Client) -> AsyncIterator[Console]:
 async def test_a_failed_tenant_is_healed(
     fleet: Fleet, console: Console, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """It is found first in the list with its reason, its cause is mended, it is replayed, and it
-    is seen turning active."""
+    """A failed tenant is first in the list with its reason; once the cause is fixed it is replayed,
+    and becomes active on the page."""
     assert await fleet.deploy("calm") == 200
     await fleet.end("calm")
     assert await fleet.deploy("hooli", tier="basic") == 422
@@ -115,7 +115,8 @@ async def test_a_job_that_failed_is_started_anew(
 async def test_forty_runs_that_failed_for_one_reason_are_replayed_at_once(
     fleet: Fleet, console: Console, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """The reason selects them, the number is typed, and the dock counts them to the end."""
+    """The reason selects forty runs, the operator types the number, and the dock counts them to the
+    end."""
     for number in range(40):
         await fleet.deploy(f"tenant-{number:02}", tier="basic")
     await fleet.send("BILLING_CLOSED", "tenant-00")
@@ -146,7 +147,7 @@ async def test_forty_runs_that_failed_for_one_reason_are_replayed_at_once(
 async def test_an_operation_is_cancelled_with_a_reason(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
-    """The dialog names the job that is stopped; without a reason nothing happens."""
+    """The dialog names the job that is stopped, and sends nothing without a reason."""
     await fleet.deploy("northwind")
     until_now(clock)
     await console.open()
@@ -171,7 +172,8 @@ async def test_an_operation_is_cancelled_with_a_reason(
 async def test_a_key_that_may_only_read_changes_nothing(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
-    """Everything is shown; actions are there, say why they are off, and send nothing."""
+    """With a key that may only read everything is shown, and actions are disabled, with the
+    reason."""
     await fleet.deploy("northwind")
     await fleet.deploy("hooli", tier="basic")
     until_now(clock)
@@ -198,7 +200,8 @@ async def test_a_key_that_may_only_read_changes_nothing(
 
 
 async def test_a_key_is_asked_for_and_kept_for_the_tab(console: Console) -> None:
-    """A wrong one is said to be; the right one survives a reload, and another tab asks again."""
+    """A wrong key is reported; the right one is kept over a reload, and another tab needs its
+    own."""
     page = console.page
     await page.goto(str(console.url))
     await expect(page.get_by_label("API key")).to_be_focused()
@@ -223,7 +226,8 @@ async def test_a_key_is_asked_for_and_kept_for_the_tab(console: Console) -> None
 async def test_an_event_is_shown_as_it_came_without_its_secrets(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
-    """On demand; a number beyond 2^53 keeps all its digits."""
+    """An event is shown on demand, without its secrets; a number beyond 2^53 keeps all its
+    digits."""
     await fleet.deploy("hooli", tier="basic", accountNumber=9007199254740993, password="hunter2")
     until_now(clock)
     await console.open("/runs?status=failed")
@@ -239,7 +243,7 @@ async def test_an_event_is_shown_as_it_came_without_its_secrets(
 async def test_text_from_events_is_never_markup(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
-    """Names and reasons with tags in them are shown letter by letter, and run nothing."""
+    """Names and reasons with tags are shown as text, and run nothing."""
     evil = '<img src=x onerror="document.title=1">'
     await fleet.send(evil, evil)
     await fleet.send("TENANT_PROVISIONING", evil, tier=evil)
@@ -256,7 +260,8 @@ async def test_text_from_events_is_never_markup(
 async def test_a_tenant_is_found_by_the_beginning_of_its_id(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
-    """While typing; Enter opens the tenant, and a run's id opens the run."""
+    """A tenant is found by a prefix of its id while typing; Enter opens it, and a run's id opens
+    the run."""
     for name in ("acme-eu", "acme-us", "other"):
         await fleet.deploy(name)
     until_now(clock)
@@ -278,7 +283,7 @@ async def test_a_tenant_is_found_by_the_beginning_of_its_id(
 async def test_keys_lead_through_the_list(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
-    """j and k move, Enter opens, g t goes back; switched off they do nothing."""
+    """j and k move, Enter opens, g t goes back; switched off these keys do nothing."""
     for name in ("one", "two"):
         await fleet.deploy(name)
     until_now(clock)
@@ -305,7 +310,7 @@ async def test_keys_lead_through_the_list(
 async def test_a_question_is_closed_with_its_page(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
-    """Who goes back isn't asked about what is no longer shown."""
+    """A dialog closes when the operator goes back to another page."""
     await fleet.deploy("northwind")
     until_now(clock)
     await console.open()
@@ -321,7 +326,7 @@ async def test_a_question_is_closed_with_its_page(
 async def test_focus_and_selection_survive_a_refresh(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
-    """What an operator is at stays where it is while the data changes around it."""
+    """Focus and selection stay while the data is refreshed."""
     for name in ("one", "two"):
         await fleet.deploy(name, tier="basic")
     until_now(clock)
@@ -341,7 +346,8 @@ async def test_focus_and_selection_survive_a_refresh(
 async def test_what_only_force_allows_is_asked_for_again(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
-    """The service's refusal is the second question; the answer to it is a replay by force."""
+    """If the service refuses a replay without force, the dialog asks again with its sentence, and
+    then replays by force."""
     await fleet.deploy("hooli")
     await fleet.end("hooli")
     assert await fleet.send("TENANT_PROVISIONING", "hooli", tier="premium") == 422
@@ -360,7 +366,7 @@ async def test_what_only_force_allows_is_asked_for_again(
 
 
 async def test_a_key_without_the_scope_sees_why(console: Console) -> None:
-    """A 403 names the key; it isn't mistaken for a wrong key."""
+    """A 403 is shown with the key's name, and not as a wrong key."""
     await console.open(key=SENDER)
     main = console.page.locator("main")
     await expect(main).to_contain_text("This key may not see it")
@@ -372,8 +378,8 @@ async def test_a_key_without_the_scope_sees_why(console: Console) -> None:
 async def test_a_slow_service_is_waited_for_and_an_error_is_told(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
-    """Until there is an answer there are bones, and no second request; an error says what the
-    service said, and is tried again on demand."""
+    """Until the answer there are placeholders and no second request; an error is shown with the
+    service's sentence, and is retried on demand."""
     await fleet.deploy("hooli")
     until_now(clock)
     await console.open("/runs")
@@ -413,7 +419,8 @@ class LedgerWithOutages(InMemoryLedger):
 async def test_the_ledger_is_away(
     chromium: Browser, start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """The last data stays, marked as old, with no action; it is live again with the ledger."""
+    """While the ledger is down the last data stays, marked as old and without actions; it is live
+    again with the ledger."""
     ledger = LedgerWithOutages()
     service = await start_service(staffed(settings), ledger=ledger)
     body = {"tenantId": "hooli", "tier": "basic"}

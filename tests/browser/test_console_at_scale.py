@@ -1,4 +1,4 @@
-"""What keeps the console quick however large the ledger is; `benchmarks/console.py` measures it."""
+"""The console stays quick however large the ledger is; `benchmarks/console.py` measures it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ from tests.ledgers import fill
 
 _PAINTED = "() => performance.getEntriesByName('first-contentful-paint').length > 0"
 
-#: Each view, what there is once its data is shown, how often, and the requests to the API.
+#: Each view, the elements that show its data and their number, and the requests to the API.
 VIEWS = [
     (
         "/tenants",
@@ -45,8 +45,8 @@ VIEWS = [
 async def test_a_view_paints_before_its_data_and_shows_a_page_of_it(
     chromium: Browser, start_service: StartService, settings: Settings
 ) -> None:
-    """The shell is painted while no request is answered yet; then there is a page, of a fixed
-    number of requests."""
+    """The shell is painted before any request is answered; then a page of the data is shown, for a
+    fixed number of requests."""
     ledger, now = InMemoryLedger(), datetime.now(UTC)
     await fill(ledger, list(records(now, tenants=300, runs=3_000)))
     service = await start_service(settings, ledger=ledger, clock=ManualClock(time=now))
@@ -63,7 +63,7 @@ async def test_a_view_paints_before_its_data_and_shows_a_page_of_it(
 
 
 def holding_answers(released: asyncio.Event) -> Callable[[Route], Awaitable[None]]:
-    """A handler of the page's requests: those to the API wait."""
+    """A handler of the page's requests, in which those to the API wait."""
 
     async def hold(route: Route) -> None:
         if "/console" not in route.request.url:

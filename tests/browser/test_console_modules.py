@@ -1,4 +1,4 @@
-"""The console's modules by themselves: words for times, causes, the axis, an operation's starts."""
+"""The console's modules alone: words for times, causes, the axis, an operation's starts."""
 
 import re
 from datetime import UTC, datetime
@@ -65,7 +65,8 @@ async def call(page: Page, module: str, expression: str, *given: Any) -> Any:
 
 
 async def test_times_and_durations_are_short_and_have_units(modules: Page) -> None:
-    """At most two units; the clock's today, the day of another, the year of another year."""
+    """Durations have at most two units; a time has the clock's form today, the day on another day,
+    and the year in another year."""
     said = await call(modules, "words.js", "given.map(m.lasted)", *DURATIONS)
     assert dict(zip(DURATIONS, said, strict=True)) == DURATIONS
     times = [NOON, NOON - 2 * DAY, NOON - 400 * DAY]
@@ -74,15 +75,15 @@ async def test_times_and_durations_are_short_and_have_units(modules: Page) -> No
 
 
 async def test_runs_with_one_cause_are_one_group(modules: Page) -> None:
-    """What differs from tenant to tenant doesn't divide them."""
+    """Runs whose reasons differ only in the tenant are one group."""
     runs = [{"tenantId": "hooli", "reason": reason} for reason in CAUSES]
     said = await call(modules, "model.js", "given.map(m.causeOf)", *runs)
     assert dict(zip(CAUSES, said, strict=True)) == CAUSES
 
 
 async def test_quiet_stretches_are_folded_and_time_stays_in_order(modules: Page) -> None:
-    """Of few busy stretches and of many; what is later is never drawn before what is earlier, and
-    nothing beyond the room."""
+    """Quiet stretches are folded, whether there are few busy ones or many; a later time is never
+    drawn before an earlier one, and nothing beyond the width."""
     axis = "((ax) => [ax.parts, ax.folds, given[3].map(ax.place)])(m.makeAxis(...given))"
     for number in (1, 2, 10, 40):
         begin = NOON - number * 9 * DAY
@@ -106,7 +107,7 @@ async def test_quiet_stretches_are_folded_and_time_stays_in_order(modules: Page)
 
 
 async def test_an_operation_without_its_starts_is_one_start(modules: Page) -> None:
-    """A summary has enough for a lane: begin, job, end and reason."""
+    """A summary of an operation has enough for one lane: begin, job, end and reason."""
     operation = {
         "operationId": "o-1",
         "tenantId": "hooli",
@@ -129,7 +130,7 @@ async def test_an_operation_without_its_starts_is_one_start(modules: Page) -> No
 
 
 async def test_a_key_is_sent_as_the_service_has_asked_for_it(modules: Page) -> None:
-    """The 401's challenge names the header; each method that it names gets the key."""
+    """A key is sent in the header that the 401's challenge names, by each method that it names."""
     for challenge, headers in CREDENTIALS.items():
         await call(modules, "api.js", 'm.keepKey("k:1", given[0])', challenge)
         kept = await modules.evaluate('JSON.parse(sessionStorage.getItem("credentials"))')
@@ -137,14 +138,15 @@ async def test_a_key_is_sent_as_the_service_has_asked_for_it(modules: Page) -> N
 
 
 async def test_a_log_link_leads_to_the_web_alone(modules: Page) -> None:
-    """Of another scheme nothing is linked."""
+    """A log link of another scheme than http and https isn't shown as a link."""
     for url, is_link in (("https://logs.example/1", True), ("javascript:alert(1)", False)):
         made = await call(modules, "dom.js", "m.outside(given[0], 'log') !== null", url)
         assert made is is_link
 
 
 async def test_steps_become_named_bars_where_their_attempt_has_the_room(modules: Page) -> None:
-    """Those of the last attempt; in a whole life they are too short, and are counted."""
+    """The steps of the last attempt are named bars where there is room; in a whole life they are
+    too short, and are counted."""
     steps = [
         {"name": "reserve", "startedAt": at(1), "recordedAt": at(2)},
         {"name": "notify", "startedAt": at(61), "recordedAt": at(70)},
@@ -178,8 +180,8 @@ async def test_steps_become_named_bars_where_their_attempt_has_the_room(modules:
 
 
 async def test_each_start_has_its_own_end_in_the_states(modules: Page) -> None:
-    """A tenant whose provisioning is replayed by force was provisioned before; a start that never
-    began changed nothing."""
+    """Each start has its own end in the states: a provisioning that is replayed by force was
+    provisioned before, and a start that never began changed nothing."""
     first = {"number": 1, "openedAt": at(0), "endedAt": at(100), "state": "over"}
     second = {"number": 2, "openedAt": at(200), "endedAt": None, "state": "open"}
     drawn = """await (async ([first, second, now]) => {

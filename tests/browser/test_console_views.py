@@ -1,5 +1,5 @@
-"""The console's views with real data: nothing against accessibility, a fixed number of requests,
-pages, and every prefix. With CONSOLE_PICTURES=FOLDER the views are written there as pictures."""
+"""The console's views with real data: accessibility, a fixed number of requests, pages, and every
+prefix. With CONSOLE_PICTURES=FOLDER the views are written there as pictures."""
 
 import os
 import re
@@ -51,7 +51,7 @@ async def night(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> Night:
-    """A service after a night with all that a console shows."""
+    """A service after a night with all kinds of data that the console shows."""
     webhook = Webhook()
     app = web.Application()
     app.router.add_post("/webhook", webhook.receive)
@@ -73,7 +73,7 @@ async def night(
 async def test_no_view_has_a_barrier(
     chromium: Browser, night: Night, scheme: str, size: dict[str, int], suffix: str
 ) -> None:
-    """axe finds nothing on any view and in no dialog; nothing is wider than the window."""
+    """axe finds no barrier in any view or dialog, and nothing is wider than the window."""
     service = night.fleet.service
     runs = (await night.fleet.tenant("globex-eu"))["timeline"]
     places = {
@@ -107,7 +107,7 @@ async def test_no_view_has_a_barrier(
         assert await console.find_barriers() == []
 
 
-#: What is there once a view is drawn.
+#: The elements that show that a view is drawn.
 HEADS = {
     "console-tenants": "table.tenants",
     "console-tenant": ".picture",
@@ -149,7 +149,7 @@ STARTS = re.compile("2 starts.*replayed by maria.k.*waited 3 min.*running for")
 
 
 async def test_each_view_asks_a_fixed_number_of_times(chromium: Browser, night: Night) -> None:
-    """However many tenants and runs there are."""
+    """Each view sends a fixed number of requests, however many tenants and runs there are."""
     url = night.fleet.service.make_url("/console")
     run_id = (await night.fleet.tenant("globex-eu"))["timeline"][0]["runId"]
     operation_id = (await night.fleet.tenant("globex-eu"))["timeline"][0]["operationId"]
@@ -181,7 +181,7 @@ async def test_a_long_list_has_pages(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Fifty tenants a page; each page has an address of its own, and the browser goes back."""
+    """A page has fifty tenants and an address of its own, and the browser's back button works."""
     service = await start_service(staffed(settings))
     add_projects(codebuild, clock)
     fleet = Fleet(service, codebuild, clock)
@@ -210,7 +210,7 @@ async def test_a_long_life_has_pages_too(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Twenty operations and fifty events a page; older ones by links that keep each other."""
+    """A page has twenty operations and fifty events; links to older ones keep each other's page."""
     service = await start_service(staffed(settings))
     add_projects(codebuild, clock)
     fleet = Fleet(service, codebuild, clock)
@@ -246,7 +246,7 @@ async def test_the_console_works_below_a_prefix(
     clock: ManualClock,
     prefix: str,
 ) -> None:
-    """Mounted in another app, and at http.base_path."""
+    """The console works mounted in another app, and at http.base_path."""
     guarded = staffed(settings)
     if prefix == "/tenants-api":
         app = web.Application()

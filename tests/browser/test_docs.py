@@ -15,14 +15,14 @@ KEY = "first-key-4711"
 
 @pytest.fixture
 def said(page: Page) -> list[str]:
-    """What Chromium writes to its console, such as what a policy has blocked."""
+    """The lines that Chromium writes to its console, such as what a policy has blocked."""
     texts: list[str] = []
     page.on("console", lambda message: texts.append(message.text))
     return texts
 
 
 async def show(page: Page, service: Client) -> Locator:
-    """The operation that a test tries, on the page."""
+    """Open the operation that a test tries, on the page."""
     await page.goto(str(service.make_url("/docs")))
     operation = page.locator("#operations-events-handle_TENANT_PROVISIONING_SUCCESS")
     await operation.locator(".opblock-summary-control").click()
@@ -38,19 +38,20 @@ async def assert_answered(operation: Locator, status: int) -> None:
 
 
 async def test_the_page_sends_events(page: Page, service: Client, said: list[str]) -> None:
-    """Nothing that it loads or does is blocked."""
+    """The page sends events, and nothing that it loads or does is blocked."""
     await assert_answered(await show(page, service), 200)
     assert said == []
 
 
 async def test_an_open_service_has_nothing_to_authorize(page: Page, service: Client) -> None:
-    """Neither a button nor a padlock."""
+    """An open service's page has neither a button nor a padlock for authorization."""
     await show(page, service)
     await expect(page.locator(".authorize, .authorization__btn")).to_have_count(0)
 
 
 async def test_the_page_shows_real_examples(page: Page, service: Client) -> None:
-    """In the answers of an operation, too, whose schema Swagger UI would fill with placeholders."""
+    """The page shows real examples, in the answers of an operation too, where Swagger UI would fill
+    in placeholders."""
     await page.goto(str(service.make_url("/docs")))
     operation = page.locator("#operations-tenants-get_tenants_tenantid")
     await operation.locator(".opblock-summary-control").click()
@@ -62,7 +63,7 @@ async def test_the_page_shows_real_examples(page: Page, service: Client) -> None
 async def test_the_page_works_with_a_key(
     page: Page, start_service: StartService, settings: Settings, said: list[str]
 ) -> None:
-    """It is shown without one; what is sent is 401 until one is typed in."""
+    """The page needs no key; its requests are 401 until a key is entered."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=(KEY,)))
     service = await start_service(attrs.evolve(settings, auth=auth))
     operation = await show(page, service)

@@ -17,7 +17,7 @@ from tests.ledgers import CountingLedger
 PROVISIONING = {"tenantId": "t-1", "planConfig": {"tier": "BASIC"}}
 EVENT = json.dumps(PROVISIONING)
 
-#: What a page can send without CORS's permission, and with asking for it.
+#: Requests that a page can send without CORS's permission, and those that need it.
 FETCHES: list[dict[str, Any]] = [
     {"mode": "no-cors", "headers": {"Content-Type": "text/plain"}},
     {"mode": "no-cors"},
@@ -57,7 +57,7 @@ def ledger() -> CountingLedger:
 
 @pytest.fixture
 async def service(start_service: StartService, ledger: CountingLedger) -> Client:
-    """An open service, which has a run and a tenant."""
+    """An open service that has a run and a tenant."""
     service = await start_service(ledger=ledger)
     await read_success(await service.post("/events/TENANT_PROVISIONING", json=PROVISIONING))
     ledger.commits = 0
@@ -66,7 +66,7 @@ async def service(start_service: StartService, ledger: CountingLedger) -> Client
 
 @pytest.fixture(params=["127.0.0.1", "localhost"])
 async def stranger(request: Any, page: Page) -> AsyncIterator[Page]:
-    """A page of another port, which is the same site, or of another name, which is not."""
+    """A page at another port, which is the same site, or under another name, which is not."""
 
     async def show(_: web.Request) -> web.Response:
         return web.Response(text="<!doctype html><p>evil</p>", content_type="text/html")
@@ -111,7 +111,7 @@ async def test_no_fetch_of_another_origin_changes_or_reads_anything(
 async def test_no_form_of_another_origin_changes_anything(
     service: Client, ledger: CountingLedger, stranger: Page
 ) -> None:
-    """A form leads its visitor to the refusal."""
+    """A form of another origin changes nothing, and its visitor gets the refusal."""
     start = stranger.url
     for url, media_type in itertools.product(targets(service, await only_run(service)), FORMS):
         async with stranger.expect_navigation(url=url) as navigation:
@@ -124,7 +124,8 @@ async def test_no_form_of_another_origin_changes_anything(
 
 
 async def test_no_frame_of_another_origin_shows_a_page(service: Client, stranger: Page) -> None:
-    """Chromium shows an error in its place, and says why."""
+    """In a frame of another origin Chromium shows an error instead of the page, and logs the
+    reason."""
     async with stranger.expect_console_message(_says_that_frames_are_forbidden):
         await stranger.evaluate(
             "url => { const f = document.createElement('iframe'); f.src = url;"

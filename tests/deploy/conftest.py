@@ -1,4 +1,4 @@
-"""The stacks that the templates can become."""
+"""The stacks that the templates can create."""
 
 from collections.abc import AsyncIterator
 
@@ -37,7 +37,8 @@ def stack(request: pytest.FixtureRequest) -> Stack:
 
 @pytest.fixture
 async def denied_aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """An AWS that denies all: the policy that `check` prints doesn't depend on what it finds."""
+    """An AWS that denies all requests, since the policy that `check` prints doesn't depend on the
+    answers."""
 
     async def deny(_: web.Request) -> web.Response:
         return web.json_response({"__type": "AccessDeniedException"}, status=400)

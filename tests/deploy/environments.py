@@ -4,7 +4,7 @@ from tests.deploy.templates import Stack
 
 
 def environments(stack: Stack) -> dict[str, dict[str, str]]:
-    """By the name of the task definition or the function."""
+    """The variables, by the name of the task definition or the function."""
     tasks = {
         name: {
             variable["Name"]: variable["Value"]

@@ -1,7 +1,7 @@
-"""What policies allow, compared with what the adapters call.
+"""The rights of policies, compared with what the adapters call.
 
-`orchestrator check` prints the latter, by the adapters' own lists; that these are what is called is
-tested in `tests/integration/test_check.py`.
+`orchestrator check` prints the latter, by the adapters' own lists;
+`tests/integration/test_check.py` tests that these are the actual calls.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ Right = tuple[str, str]
 
 
 def rights(statements: Iterable[Mapping[str, Any]]) -> set[Right]:
-    """What the statements allow."""
+    """The rights that the statements allow."""
     found = set()
     for statement in statements:
         assert statement["Effect"] == "Allow"
@@ -28,13 +28,13 @@ def rights(statements: Iterable[Mapping[str, Any]]) -> set[Right]:
 
 
 def is_same(one: Right, other: Right) -> bool:
-    """The same action, and one's resources are among the other's."""
+    """The same action, on resources that include the other's."""
     patterns = [(one[1], other[1]), (other[1], one[1])]
     return one[0] == other[0] and any(fnmatchcase(name, pattern) for name, pattern in patterns)
 
 
 def differences(granted: set[Right], called: set[Right]) -> dict[str, list[Right]]:
-    """What is granted and not called, and what is called and not granted."""
+    """The rights that are granted and not used, and those that are needed and not granted."""
     return {
         "not called": sorted(one for one in granted if not any(is_same(one, c) for c in called)),
         "not granted": sorted(one for one in called if not any(is_same(one, g) for g in granted)),
@@ -42,6 +42,6 @@ def differences(granted: set[Right], called: set[Right]) -> dict[str, list[Right
 
 
 async def called_by(environment: Mapping[str, str]) -> set[Right]:
-    """What a service with these variables calls, as `orchestrator check` prints it."""
+    """The rights that a service with these variables needs, as `orchestrator check` prints them."""
     settings = load_settings("production.toml", environ=environment)
     return rights((await check_setup(settings)).policy["Statement"])

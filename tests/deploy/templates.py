@@ -1,4 +1,5 @@
-"""Reads the CloudFormation templates as CloudFormation does: parameters and conditions resolved."""
+"""Reads the CloudFormation templates like CloudFormation, with parameters and conditions
+resolved."""
 
 import re
 from collections.abc import Mapping
@@ -50,14 +51,14 @@ _NO_VALUE = object()
 
 @cache
 def _read(name: str) -> Any:
-    # Takes two seconds to import, which only the worker that comes to these tests needs to.
+    # The import takes two seconds, which only the worker that runs these tests needs.
     from cfnlint.decode import cfn_yaml
 
     return _plain(cfn_yaml.load(str(DEPLOY / name)))
 
 
 def _plain(node: Any) -> Any:
-    """The template without the positions that its reader notes."""
+    """The template without the positions that its reader adds."""
     if isinstance(node, dict):
         return {str(name): _plain(value) for name, value in node.items()}
     if isinstance(node, list):

@@ -12,9 +12,9 @@ import hcl2
 ADDON = Path(__file__).parents[2] / "deploy" / "terraform-arc-saas"
 ACCOUNT = "111122223333"
 _EXPRESSION = re.compile(r"\$\{([\w.]+)\}")
-#: A list of texts, which is its own JSON.
+#: A list of texts, which is written as in JSON.
 _LIST = re.compile(r"\$\{jsonencode\((\[[^\[\]{}]*\])\)\}")
-#: What arc-saas declares, and what AWS returns for the add-on's own resources.
+#: The values that arc-saas declares, and that AWS returns for the add-on's own resources.
 _KNOWN: Mapping[str, str] = {
     "var.namespace": "saas",
     "var.environment": "dev",
@@ -84,7 +84,7 @@ def _read(name: str) -> dict[str, list[Any]]:
 
 
 def _unquoted(node: Any) -> Any:
-    """Without the parser's own notes and the quotation marks of names and texts."""
+    """The block without the parser's own notes and the quotation marks of names and texts."""
     match node:
         case dict():
             return {

@@ -30,7 +30,8 @@ def matches(pattern: str, line: Mapping[str, Any]) -> bool:
 
 
 def values(stack: Stack, metric: str, lines: list[Any]) -> list[tuple[Any, Any]]:
-    """What the stack's filter for a metric takes from the lines: each with the line's status."""
+    """The values that the stack's filter for a metric takes from the lines, each with the line's
+    status."""
     for one in stack.of_type("AWS::Logs::MetricFilter").values():
         (transformation,) = one["MetricTransformations"]
         if transformation["MetricName"] == metric:
@@ -79,7 +80,8 @@ async def lines(start_service: StartService, settings: Settings) -> list[Any]:
 
 @pytest.mark.parametrize("name", ["queue", "lambda"])
 def test_each_metric_counts_what_its_alarm_is_about(lines: list[Any], name: str) -> None:
-    """One sweep, one run that failed, one answer of status 500; a 503 and a 422 are no alarm."""
+    """The metrics count one sweep, one failed run and one answer of status 500; a 503 and a 422 are
+    no alarm."""
     stack = STACKS[name]
     statuses = [line["status"] for line in lines if line["event"] == "request refused"]
     assert sorted(statuses) == [400, 422, 500, 503]
@@ -90,7 +92,7 @@ def test_each_metric_counts_what_its_alarm_is_about(lines: list[Any], name: str)
 
 
 def test_a_pattern_is_read_as_cloudwatch_reads_it() -> None:
-    """All of its terms must hold, and a number is no text."""
+    """All terms of a pattern must match, and a number doesn't match a text."""
     pattern = '{ $.event = "request refused" && $.status = 500 }'
     assert matches(pattern, {"event": "request refused", "status": 500})
     assert not matches(pattern, {"event": "request refused", "status": 503})

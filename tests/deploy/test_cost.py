@@ -1,4 +1,4 @@
-"""What a tenant's life costs in DynamoDB, counted; docs/operations.md has the sums."""
+"""The units of DynamoDB that a tenant's life costs, counted; docs/operations.md has the sums."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +31,7 @@ class Units:
 
 
 class MeteredLedger(InMemoryLedger):
-    """Counts what its commits and reads would take of DynamoDB."""
+    """Counts the units that its commits and reads would take in DynamoDB."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class MeteredLedger(InMemoryLedger):
 
     async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
         items = {record.key: build_item(record, expires_at=None) for record in records}
-        # In a transaction each kilobyte takes two units, whether it is written or refused.
+        # In a transaction each kilobyte takes two units, whether the write succeeds or is refused.
         self.units.written += sum(2 * ceil(size(item) / 1024) for item in items.values())
         self.units.written += 2 * len(unchanged)
         await super().commit(records, unchanged=unchanged)
@@ -58,14 +58,14 @@ class MeteredLedger(InMemoryLedger):
 
 
 def entry(item: Item, index: Any) -> tuple[str, str] | None:
-    """The item's key in an index; None: it isn't in it."""
+    """The item's key in an index, or None if it isn't in the index."""
     if index.partition not in item or index.sort not in item:
         return None
     return item[index.partition]["S"], item[index.sort]["S"]
 
 
 def size(item: Item) -> int:
-    """Bytes of names and values."""
+    """The bytes of names and values."""
     return sum(
         len(name) + len(value if isinstance(value, bytes) else str(value).encode())
         for name, typed in item.items()
@@ -76,8 +76,8 @@ def size(item: Item) -> int:
 async def test_the_page_has_what_is_counted(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """The units of a request, of a check of its job by the sweep, of its job's end, of a
-    duplicate: each within a quarter."""
+    """The page's units of a request, of a check of its job, of its job's end and of a duplicate are
+    each within a quarter of the counted ones."""
     ledger = MeteredLedger()
     every_minute = attrs.evolve(settings, operations=Operations(reconcile_every_s=60))
     service = await start_service(every_minute, ledger=ledger)

@@ -1,4 +1,4 @@
-"""The templates are created by an emulator of CloudFormation, as far as it knows the resources."""
+"""An emulator of CloudFormation creates the templates, as far as it supports the resources."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -21,8 +21,8 @@ from tests.deploy.conftest import STACKS
 from tests.deploy.templates import Stack
 from tests.integration.processes import until
 
-#: Types that the emulator doesn't know; a record in a zone that it doesn't have; and the mapping by
-#: which it would give messages to a function that it can't run.
+#: Types that the emulator doesn't support; a record in a zone that it doesn't have; the mapping by
+#: which it would pass messages to a function that it can't run.
 _LEFT_OUT = {
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
@@ -83,8 +83,9 @@ async def emulator(ministack: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 async def test_an_event_on_the_bus_of_a_stack_becomes_a_build(
     codebuild: CodeBuildStandIn, emulator: Emulator, settings: Settings, name: str
 ) -> None:
-    """By the stack's rule and queue, and with its ledger, which has what `init` would create; a
-    queue whose messages nobody can handle passes them on to the dead letters."""
+    """An event on the bus becomes a build by the stack's rule, queue and ledger, which is the one
+    that `init` creates; the queue passes a message that no worker can handle on to the dead
+    letters."""
     events = emulator.clients["events"]
     await events.create_event_bus(Name=f"bus-{name}")
     stack = Stack(STACKS[name].template, {"EventBusName": f"bus-{name}"})

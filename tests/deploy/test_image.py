@@ -1,4 +1,5 @@
-"""What the script that builds the image refuses; a build takes minutes, and isn't done here."""
+"""The inputs that the script which builds the image refuses; a build takes minutes, and isn't run
+here."""
 
 import os
 import subprocess
@@ -23,21 +24,21 @@ def build(**environment: str) -> "subprocess.CompletedProcess[str]":
     "base", ["python:3.13-slim-bookworm", "python@sha256:12", "python@sha256:" + "g" * 64]
 )
 def test_a_base_without_a_digest_is_refused(base: str) -> None:
-    """Before anything is built."""
+    """A base without a digest is refused before anything is built."""
     done = build(BASE_IMAGE=base)
     assert done.returncode == 2
     assert f"BASE_IMAGE is {base}: name it by its digest" in done.stderr
 
 
 def test_the_base_must_be_named() -> None:
-    """There is no default, which would grow old."""
+    """The base must be named, since a default would become outdated."""
     done = build()
     assert done.returncode != 0
     assert "set BASE_IMAGE to an image by its digest" in done.stderr
 
 
 def test_it_is_a_valid_script() -> None:
-    """By bash's own parser."""
+    """The script is valid for bash's own parser."""
     done = subprocess.run(  # noqa: S603
         ["/bin/bash", "-n", str(SCRIPT)], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""The roles of the deployments may do what the adapters call, and nothing else."""
+"""The roles of the deployments allow what the adapters call, and nothing else."""
 
 from tests.deploy.environments import environments
 from tests.deploy.policies import Right, called_by, differences, rights
@@ -6,7 +6,7 @@ from tests.deploy.templates import Stack
 
 
 async def test_the_role_s_policy_is_what_the_adapters_call(stack: Stack, denied_aws: None) -> None:
-    """Of service and worker together, since they have one role."""
+    """The only role of service and worker allows what both of them call."""
     called: set[Right] = set()
     for environment in environments(stack).values():
         called |= await called_by(environment)
@@ -21,7 +21,7 @@ async def test_the_role_s_policy_is_what_the_adapters_call(stack: Stack, denied_
 
 
 def test_a_difference_is_found() -> None:
-    """Both ways, and in the resource, too."""
+    """A difference is found in both directions, and in the resource too."""
     table = "arn:aws:dynamodb:eu-west-1:1:table/a"
     granted = {("dynamodb:PutItem", table), ("dynamodb:DeleteItem", table)}
     called = {

@@ -1,4 +1,4 @@
-"""What a reviewer asks of the CloudFormation templates, answered from the templates alone."""
+"""Rules that a reviewer has for the CloudFormation templates, checked in the templates alone."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ ROUTED = {
 
 
 def statements(stack: Stack) -> Iterator[dict[str, Any]]:
-    """Each statement of each policy: of roles, of queues."""
+    """Each statement of the policies of roles and queues."""
     for role in stack.of_type("AWS::IAM::Role").values():
         yield from role["AssumeRolePolicyDocument"]["Statement"]
         for policy in role["Policies"]:
@@ -48,7 +48,7 @@ def listed(one_or_more: Any) -> list[Any]:
 
 @pytest.mark.parametrize("template", [ECS, LAMBDA])
 def test_cfn_lint_finds_nothing(template: str) -> None:
-    """Neither errors nor warnings nor information."""
+    """cfn-lint finds neither errors nor warnings nor notes."""
     lint, file = Path(sys.executable).with_name("cfn-lint"), DEPLOY / template
     command = [str(lint), "-c", "I", "--", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -59,7 +59,7 @@ def test_cfn_lint_finds_nothing(template: str) -> None:
 
 
 def test_the_table_is_the_one_that_init_creates(stack: Stack) -> None:
-    """With the same keys and indexes, on demand."""
+    """The table has the keys and indexes that `init` creates, and is on demand."""
     (table,) = stack.of_type("AWS::DynamoDB::Table").values()
     created = table_schema("any")
     for name in ("BillingMode", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes"):
@@ -69,7 +69,7 @@ def test_the_table_is_the_one_that_init_creates(stack: Stack) -> None:
 
 
 def test_data_is_encrypted_and_can_be_restored(stack: Stack) -> None:
-    """At rest in the table and in each queue; and no stack's deletion takes it away."""
+    """Table and queues are encrypted at rest, and the deletion of a stack retains the data."""
     resources = stack.resources.values()
     (table,) = stack.of_type("AWS::DynamoDB::Table").values()
     key = stack.parameters["LedgerKeyArn"]
@@ -89,7 +89,7 @@ def test_data_is_encrypted_and_can_be_restored(stack: Stack) -> None:
 
 
 def test_every_event_type_with_a_handler_is_routed(stack: Stack) -> None:
-    """Lifecycle events from the control plane's bus, state changes from AWS's own."""
+    """Lifecycle events are routed from the control plane's bus, state changes from AWS's own."""
     rules = stack.of_type("AWS::Events::Rule")
     lifecycle = rules["LifecycleRule"]
     assert lifecycle["EventBusName"] == stack.parameters["EventBusName"]
@@ -130,7 +130,7 @@ def test_no_event_is_lost_without_an_alarm(stack: Stack) -> None:
 
 
 def test_only_the_stack_s_own_rules_may_send_to_its_queues(stack: Stack) -> None:
-    """By their ARNs, and nobody without TLS."""
+    """Only the stack's own rules, by their ARNs, may send to its queues, and only with TLS."""
     allowed, denied = stack.of_type("AWS::SQS::QueuePolicy")["QueuePolicy"]["PolicyDocument"][
         "Statement"
     ]
@@ -145,11 +145,12 @@ def test_only_the_stack_s_own_rules_may_send_to_its_queues(stack: Stack) -> None
     assert (denied["Effect"], denied["Principal"]) == ("Deny", "*")
 
 
-# --- who may do what -------------------------------------------------------------------------
+# --- permissions -----------------------------------------------------------------------------
 
 
 def test_no_policy_has_a_wildcard_that_it_could_do_without(stack: Stack) -> None:
-    """No wildcard in an action; one as a resource only where an action has no other."""
+    """No policy has a wildcard in an action, or as a resource where the action has resource
+    types."""
     for statement in statements(stack):
         assert "NotAction" not in statement
         actions = listed(statement["Action"])
@@ -161,7 +162,7 @@ def test_no_policy_has_a_wildcard_that_it_could_do_without(stack: Stack) -> None
 
 
 def test_roles_are_assumed_by_their_service_alone(stack: Stack) -> None:
-    """And none has a managed policy."""
+    """A role is assumed by its service alone, and has no managed policy."""
     for role in stack.of_type("AWS::IAM::Role").values():
         assert "ManagedPolicyArns" not in role
         (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
@@ -171,12 +172,12 @@ def test_roles_are_assumed_by_their_service_alone(stack: Stack) -> None:
             "events.amazonaws.com",
             "lambda.amazonaws.com",
         )
-        if service != "lambda.amazonaws.com":  # which AWS doesn't pass a source account for
+        if service != "lambda.amazonaws.com":  # AWS passes no source account for it
             assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": "111122223333"}}
 
 
 def test_no_secret_is_a_parameter(stack: Stack) -> None:
-    """API keys are generated, and settings refer to them."""
+    """No parameter is a secret: API keys are generated, and settings refer to them."""
     words = ("key", "secret", "password", "token")
     named = {name for name in stack.body["Parameters"] if any(one in name.lower() for one in words)}
     assert named <= {"ActiveApiKey", "LedgerKeyArn", "SecretStore"}
@@ -188,7 +189,7 @@ def test_no_secret_is_a_parameter(stack: Stack) -> None:
 
 @pytest.mark.parametrize("key", ["A", "B"])
 def test_the_api_key_can_be_rotated(key: str) -> None:
-    """EventBridge sends the active one, and the service accepts both, for events alone; operators
+    """EventBridge sends the active key, the service accepts both for events alone, and operators
     have a key of their own."""
     stack = Stack(ECS, {"Target": "api-destination", "ActiveApiKey": key})
     (connection,) = stack.of_type("AWS::Events::Connection").values()
@@ -212,8 +213,8 @@ def test_the_api_key_can_be_rotated(key: str) -> None:
 
 
 def test_only_the_target_api_destination_is_public() -> None:
-    """There only `POST /events` is open to the internet; every other request gets a 404 unless it
-    comes from the operators' network."""
+    """Only with the target `api-destination` is the load balancer public; there all but `POST
+    /events` is 404, unless it comes from the operators' network."""
     for name in ("queue", "private", "api-destination"):
         stack, is_public = STACKS[name], name == "api-destination"
         (balancer,) = stack.of_type("AWS::ElasticLoadBalancingV2::LoadBalancer").values()
@@ -225,7 +226,8 @@ def test_only_the_target_api_destination_is_public() -> None:
 
 
 def test_the_load_balancer_closes_idle_connections_first() -> None:
-    """Else it could send a request on a connection that the service is closing."""
+    """The load balancer closes an idle connection before the service does, so that it sends no
+    request on a closing one."""
     stack = STACKS["queue"]
     (balancer,) = stack.of_type("AWS::ElasticLoadBalancingV2::LoadBalancer").values()
     attributes = {one["Key"]: one["Value"] for one in balancer["LoadBalancerAttributes"]}
@@ -235,7 +237,8 @@ def test_the_load_balancer_closes_idle_connections_first() -> None:
 
 
 def test_the_listener_forwards_events_and_operators() -> None:
-    """All else is 404, and there is no other listener than that with TLS 1.2 or newer."""
+    """The listener, which needs TLS 1.2 or newer, forwards events and operators' requests, and
+    answers all else 404."""
     stack = STACKS["api-destination"]
     (listener,) = stack.of_type("AWS::ElasticLoadBalancingV2::Listener").values()
     assert listener["Protocol"] == "HTTPS"
@@ -254,7 +257,7 @@ def test_the_listener_forwards_events_and_operators() -> None:
 
 
 def test_a_function_has_an_http_api_only_if_requested() -> None:
-    """And no function URL, which would be public as well."""
+    """A function has an HTTP API only on request, and no function URL, which would be public."""
     assert STACKS["lambda"].of_type("AWS::ApiGatewayV2::Api") == {}
     assert STACKS["lambda-api"].of_type("AWS::ApiGatewayV2::Api")
     for name in ("lambda", "lambda-api"):
@@ -266,8 +269,8 @@ def test_a_function_has_an_http_api_only_if_requested() -> None:
 
 @pytest.mark.parametrize("name", ["queue", "private", "api-destination"])
 def test_tasks_run_with_the_least(name: str) -> None:
-    """Not as root, on a read-only root file system, an image by digest, without a public
-    address."""
+    """Tasks run without root, on a read-only root file system, an image by digest, and without a
+    public address."""
     stack = STACKS[name]
     for task in stack.of_type("AWS::ECS::TaskDefinition").values():
         (container,) = task["ContainerDefinitions"]
@@ -288,7 +291,7 @@ def test_tasks_run_with_the_least(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["queue", "private", "api-destination"])
 def test_service_and_worker_scale_apart(name: str) -> None:
-    """The worker runs where events arrive by a queue."""
+    """Service and worker scale separately; a worker runs only where events arrive by a queue."""
     stack = STACKS[name]
     services = set(stack.of_type("AWS::ECS::Service"))
     assert services == ({"Service", "Worker"} if name == "queue" else {"Service"})
@@ -298,7 +301,7 @@ def test_service_and_worker_scale_apart(name: str) -> None:
 
 
 def test_service_and_worker_have_the_same_settings() -> None:
-    """The worker's queue aside."""
+    """Service and worker have the same settings, except the worker's queue."""
     found = environments(STACKS["queue"])
     queue = found["WorkerTask"].pop("ORCHESTRATOR_INTAKE__QUEUE_URL")
     assert queue == "https://sqs.eu-west-1.amazonaws.com/111122223333/prod-Intake"
@@ -306,13 +309,15 @@ def test_service_and_worker_have_the_same_settings() -> None:
 
 
 def test_without_an_intake_queue_a_worker_redrives_the_dead_letters() -> None:
-    """It is run by hand: no service has it."""
+    """Without an intake queue the worker's task, which is run by hand, consumes the dead
+    letters."""
     found = environments(STACKS["api-destination"])
     assert found["WorkerTask"]["ORCHESTRATOR_INTAKE__QUEUE_URL"].endswith("prod-DeadLetters")
 
 
 def test_the_environment_is_made_of_settings(stack: Stack) -> None:
-    """Valid ones, of production, with a ledger that is this stack's table or a restored one."""
+    """The environment is valid settings for production, whose ledger is this stack's table or a
+    restored one."""
     for environment in environments(stack).values():
         settings = load_settings("production.toml", environ=environment)
         assert settings != Settings()
@@ -325,7 +330,8 @@ def test_the_environment_is_made_of_settings(stack: Stack) -> None:
 
 @pytest.mark.parametrize("name", ["lambda", "lambda-api"])
 def test_a_function_reports_the_messages_that_it_did_not_handle(name: str) -> None:
-    """One message that fails takes no others with it, and none is received twice at once."""
+    """A function reports failed messages one by one, and no message is received twice while it
+    works."""
     stack = STACKS[name]
     (function,) = stack.of_type("AWS::Lambda::Function").values()
     (mapping,) = stack.of_type("AWS::Lambda::EventSourceMapping").values()
@@ -334,7 +340,7 @@ def test_a_function_reports_the_messages_that_it_did_not_handle(name: str) -> No
     queue = stack.of_type("AWS::SQS::Queue")["Intake"]
     assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
     assert function["LoggingConfig"] == {"LogGroup": "prod-LogGroup"}
-    # A sweep that was lost isn't repeated: the next one follows within a minute.
+    # A lost sweep isn't retried: the next one follows within a minute.
     (asynchronous,) = stack.of_type("AWS::Lambda::EventInvokeConfig").values()
     assert asynchronous["MaximumRetryAttempts"] == 0
 
@@ -343,7 +349,8 @@ def test_a_function_reports_the_messages_that_it_did_not_handle(name: str) -> No
 
 
 def test_each_alarm_notifies_a_topic(stack: Stack) -> None:
-    """And each metric of the stack's own has its filter on the stack's log group."""
+    """Each alarm notifies a topic, and each metric of the stack's own has its filter on the stack's
+    log group."""
     alarms = stack.of_type("AWS::CloudWatch::Alarm")
     own = {"SweepAlarm", "OldestUnfinishedAlarm", "FailedRunsAlarm", "InternalErrorsAlarm"}
     assert own | {"DeadLettersAlarm"} <= set(alarms)
@@ -355,11 +362,11 @@ def test_each_alarm_notifies_a_topic(stack: Stack) -> None:
     for name, alarm in alarms.items():
         assert alarm["AlarmActions"] == [stack.parameters["AlarmTopicArn"]]
         assert (alarm["MetricName"] in filters) == (name in own), name
-        # Silence is trouble only where something is said each minute.
+        # Missing data is a fault only where a line is logged each minute.
         assert (alarm["TreatMissingData"] == "breaching") == (name == "SweepAlarm")
 
 
 def test_logs_have_a_retention(stack: Stack) -> None:
-    """They may have names of tenants."""
+    """Logs, which may have names of tenants, have a retention."""
     (group,) = stack.of_type("AWS::Logs::LogGroup").values()
     assert int(group["RetentionInDays"]) == 90

@@ -1,4 +1,4 @@
-"""The Terraform add-on for arc-saas: valid, and true to what the service calls and handles."""
+"""The Terraform add-on for arc-saas is valid, and fits what the service calls and handles."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from tests.deploy.terraform import ADDON, Addon
 
 STAND_IN = Path(__file__).parent / "arc_saas"
 OWN, OVERRIDE = Addon("orchestrator.tf"), Addon("orchestrator_override.tf")
-#: What arc-saas's own rule routes.
+#: The event types that arc-saas's own rule routes.
 ROUTED_BEFORE = {
     "TENANT_PROVISIONING",
     "TENANT_PROVISIONING_SUCCESS",
@@ -43,7 +43,7 @@ def run_terraform(*arguments: str, folder: Path) -> "subprocess.CompletedProcess
 @pytest.fixture
 def merged(tmp_path: Path) -> Path:
     """The add-on's files among those of a stand-in for arc-saas's, initialized. The AWS provider
-    comes from TF_PLUGIN_DIR, if that is set, else from the registry."""
+    comes from TF_PLUGIN_DIR if that is set, else from the registry."""
     shutil.copytree(STAND_IN, tmp_path, dirs_exist_ok=True)
     for file in ADDON.glob("*.tf"):
         shutil.copy(file, tmp_path)
@@ -59,7 +59,7 @@ def merged(tmp_path: Path) -> Path:
 
 
 def test_terraform_finds_it_valid(merged: Path) -> None:
-    """And formatted."""
+    """The merged configuration is valid and formatted."""
     for arguments in (("validate",), ("fmt", "-check", "-recursive")):
         done = run_terraform(*arguments, folder=merged)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -67,8 +67,8 @@ def test_terraform_finds_it_valid(merged: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_its_own_tests_pass(merged: Path) -> None:
-    """A plan over mocked AWS: the target keeps what it was and gets dead letters, the rules lead
-    to it, the function gets its settings and one policy."""
+    """In a plan over mocked AWS the target keeps its settings and gets dead letters, the rules have
+    it as their target, and the function gets its settings and one policy."""
     done = run_terraform("test", folder=merged)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed, 0 failed" in done.stdout
@@ -78,7 +78,8 @@ def test_its_own_tests_pass(merged: Path) -> None:
 
 
 def test_the_table_is_the_one_that_init_creates() -> None:
-    """With the same keys and indexes; encrypted, restorable, on demand."""
+    """The table has the keys and indexes that `init` creates, and is encrypted, restorable and on
+    demand."""
     (table,) = OWN.named("aws_dynamodb_table").values()
     created = table_schema("any")
     assert table["billing_mode"] == created["BillingMode"]
@@ -108,7 +109,7 @@ def test_the_table_is_the_one_that_init_creates() -> None:
 
 
 def test_every_event_type_with_a_handler_is_routed() -> None:
-    """By arc-saas's own rule or by the add-on's, and by one of them only."""
+    """Each event type with a handler is routed either by arc-saas's own rule or by the add-on's."""
     pattern = OWN.named("aws_cloudwatch_event_rule")["orchestrator_lifecycle"]["event_pattern"]
     added = set(re.findall(r'"(TENANT_\w+)"', pattern))
     assert added | ROUTED_BEFORE == {one.name for one in EVENT_TYPES} - {BUILD_STATE_CHANGE}
@@ -116,7 +117,8 @@ def test_every_event_type_with_a_handler_is_routed() -> None:
 
 
 def test_events_are_retried_for_a_day_and_kept() -> None:
-    """By arc-saas's own target as well; only a sweep may be lost."""
+    """Events are retried for a day and then kept, by arc-saas's own target too; only a sweep may be
+    lost."""
     targets = {
         **OWN.named("aws_cloudwatch_event_target"),
         **OVERRIDE.named("aws_cloudwatch_event_target"),
@@ -145,7 +147,7 @@ def test_events_are_retried_for_a_day_and_kept() -> None:
 async def test_the_paths_of_the_targets_are_those_of_the_service(
     start_service: StartService,
 ) -> None:
-    """A fixed path goes with the envelope that EventBridge sends to it."""
+    """The service accepts the envelope that EventBridge sends to each target's fixed path."""
     sent = {
         "orchestrator_builds": "CodeBuild Build State Change",
         "orchestrator_sweep": "Scheduled Event",
@@ -159,7 +161,8 @@ async def test_the_paths_of_the_targets_are_those_of_the_service(
 
 
 async def test_the_function_s_policy_is_what_the_adapters_call(denied_aws: None) -> None:
-    """Instead of four policies that administer whole services."""
+    """The function's only policy allows what the adapters call, instead of four that administer
+    whole services."""
     module = OVERRIDE.module("lambda_function_container_image")
     assert module["policies"] == ["${aws_iam_policy.orchestrator.arn}"]
     documents = OWN.named("aws_iam_policy_document", block="data")
@@ -172,7 +175,7 @@ async def test_the_function_s_policy_is_what_the_adapters_call(denied_aws: None)
 
 
 def environment() -> dict[str, str]:
-    """The function's variables."""
+    """The function's environment variables."""
     given: dict[str, str] = OVERRIDE.module("lambda_function_container_image")[
         "environment_variables"
     ]
@@ -180,7 +183,8 @@ def environment() -> dict[str, str]:
 
 
 def test_no_policy_has_a_wildcard_that_it_could_do_without() -> None:
-    """No wildcard in an action; one as a resource only for what has no resource types."""
+    """No policy has a wildcard in an action, or as a resource where the action has resource
+    types."""
     statements: list[Any] = [
         statement
         for document in OWN.named("aws_iam_policy_document", block="data").values()
@@ -197,8 +201,8 @@ def test_no_policy_has_a_wildcard_that_it_could_do_without() -> None:
 
 
 def test_the_environment_is_made_of_settings() -> None:
-    """arc-saas's own variables among them; API Gateway's IAM auth tells who sends, and what is sent
-    may be events only."""
+    """The environment is valid settings with arc-saas's own variables, the sender is authenticated
+    by API Gateway's IAM auth, and may send events only."""
     settings = load_settings("production.toml", environ=environment())
     assert settings != Settings()
     assert settings.environment == "production"

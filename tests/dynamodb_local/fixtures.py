@@ -9,16 +9,16 @@ import pytest
 from tests.dynamodb_local.server import MissingTool, running_dynamodb_local
 from tests.time_limit import time_limit_paused
 
-#: Set to 1 where nothing may be left out: then what is missing fails the tests.
+#: Set to 1 where no test may be skipped: then a missing tool fails the tests.
 REQUIRE_ALL = "ORCHESTRATOR_TESTS_REQUIRE_ALL"
 
 
 @pytest.fixture(scope="session")
 def dynamodb_local() -> Iterator[str]:
-    """The URL of an empty DynamoDB Local; each test makes tables of its own."""
+    """The URL of an empty DynamoDB Local; each test creates tables of its own."""
     with ExitStack() as stack:
         try:
-            with time_limit_paused():  # the fetch has one of its own
+            with time_limit_paused():  # the fetch has a limit of its own
                 url = stack.enter_context(running_dynamodb_local())
         except MissingTool as missing:
             reason = str(missing)

@@ -1,4 +1,4 @@
-"""A ledger over a DynamoDB that stands somewhere on 127.0.0.1, with a table of its own."""
+"""A ledger over a DynamoDB at any address on 127.0.0.1, with a table of its own."""
 
 import asyncio
 import uuid
@@ -24,9 +24,9 @@ async def open_client(url: str, transport: Transport = "sdk") -> AsyncIterator[A
 def build_ledger(
     aws: AWS, clock: Clock, *, pause: Callable[[float], Awaitable[None]] | None = None
 ) -> tuple[DynamoDBLedger, str]:
-    """A ledger and the name of its table, which has still to be made.
+    """A ledger and the name of its table, which must still be created.
 
-    Without a `pause` of its own it doesn't waste a test's time by pausing.
+    Without a `pause` of its own it doesn't pause.
     """
     table = f"ledger-{uuid.uuid4()}"
     ledger = DynamoDBLedger(

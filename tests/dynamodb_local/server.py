@@ -19,21 +19,21 @@ _SHA256 = "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9"
 _JAVA = 17
 _FETCH_TIMEOUT_S = 300
 _STOP_TIMEOUT_S = 10
-#: What is compiled well, and collected by several threads, pays in servers that run for hours.
+#: Optimizing compilation and parallel garbage collection only pay in servers that run for hours.
 _SHORT_LIFE = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
-#: Python 3.11 has it from 3.11.4 on; what is unpacked is known by its hash anyway.
+#: Python 3.11 has it from 3.11.4 on; the archive is verified by its hash anyway.
 _FILTER: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 class MissingTool(Exception):
-    """This machine lacks something without which DynamoDB Local can't run; says what."""
+    """A tool that DynamoDB Local needs isn't on this machine; the message names it."""
 
 
 @contextmanager
 def running_dynamodb_local() -> Iterator[str]:
-    """Its URL, as long as the context lasts. Raises MissingTool."""
+    """Run DynamoDB Local for the context; its URL. Raises MissingTool."""
     java = _find_java()
     place = _fetched()
     library = place / "DynamoDBLocal_lib"
@@ -85,7 +85,7 @@ def _find_java() -> str:
 
 
 def _fetched() -> Path:
-    """Where it lies; whoever comes first fetches it, the others wait."""
+    """The folder of DynamoDB Local; the first process fetches it, the others wait."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saas-orchestrator"
     place = cache / f"dynamodb-local-{_VERSION}"
     if place.exists():
@@ -95,7 +95,7 @@ def _fetched() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not place.exists():
             with TemporaryDirectory(dir=cache) as scratch:
-                # Renamed when it is whole: a fetch that was cut off leaves nothing to be trusted.
+                # Renamed when it is complete, so that an interrupted fetch is never used.
                 _fetch(Path(scratch)).rename(place)
     return place
 

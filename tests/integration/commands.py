@@ -1,4 +1,4 @@
-"""Commands in processes of their own: what they print, and how they fail."""
+"""Commands in child processes: what they print, and how they fail."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ PATIENCE_S = 30
 
 @attrs.frozen
 class Ended:
-    """A command that has ended: its exit code and what it printed."""
+    """A command that has exited: its exit code and its output."""
 
     code: int | None
     out: str
@@ -20,7 +20,7 @@ class Ended:
 
 
 async def run(*arguments: str, stdin: str = "", **environment: str) -> Ended:
-    """Run `orchestrator` with arguments, a text to read, and variables over our own."""
+    """Run `orchestrator` with arguments, standard input, and variables over this process's own."""
     process = await zygote.start(
         "orchestrator",
         *arguments,
@@ -40,7 +40,7 @@ async def run(*arguments: str, stdin: str = "", **environment: str) -> Ended:
 
 
 def assert_one_line(ended: Ended, code: int, named: str) -> None:
-    """A failure is told in one line on standard error, without a traceback."""
+    """A failure is one line on standard error, without a traceback."""
     assert (ended.code, ended.out) == (code, ""), ended
     assert ended.err.count("\n") == 1, ended.err
     assert "Traceback" not in ended.err

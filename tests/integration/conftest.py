@@ -1,4 +1,4 @@
-"""What the tests share: worlds of processes, an AWS for a service, clients that are closed."""
+"""Shared fixtures: worlds of processes, an AWS for a service, clients that are closed."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -16,7 +16,7 @@ from tests.request_shapes import requests as requests
 
 @pytest.fixture
 async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedAWS]:
-    """An embedded AWS with all that local.toml names, to which AWS's variables lead."""
+    """An embedded AWS with all that local.toml names, which AWS's variables lead to."""
     async with open_prepared_aws(load_settings("local.toml")) as aws:
         for variable, value in aws.environment().items():
             monkeypatch.setenv(variable, value)

@@ -1,4 +1,4 @@
-"""Runs `orchestrator` in a terminal of its own, in which standard input is typed."""
+"""Runs `orchestrator` in a terminal of its own, whose input is this process's standard input."""
 
 import os
 import pty

@@ -1,4 +1,5 @@
-"""The commands that only look, `explain` and `check`, in a process, and a secret they must hide."""
+"""The commands without effects, `explain` and `check`, in this process, and a secret that they must
+hide."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ SECRET = "s3cr3t"
 async def run(
     *arguments: str, stdin: bytes = b"", environment: Mapping[str, str]
 ) -> tuple[int | None, str, str]:
-    """Run `orchestrator`: its exit code, standard output and standard error."""
+    """Run `orchestrator`; returns its exit code, standard output and standard error."""
     process = await zygote.start(
         "orchestrator",
         *arguments,

@@ -1,4 +1,5 @@
-"""The embedded AWS as a whole: it leads sessions to itself, starts empty, and closes quietly."""
+"""The embedded AWS as a whole: sessions reach it by variables, it starts empty, and closes without
+output."""
 
 import asyncio
 import importlib
@@ -35,7 +36,8 @@ def eager_threads() -> Iterator[None]:
 
 
 async def test_the_environment_leads_a_session_here(aws: EmbeddedAWS) -> None:
-    """A session made from the environment alone reaches DynamoDB, EventBridge, SQS, CodeBuild."""
+    """A session made from the environment alone reaches DynamoDB, EventBridge, SQS and
+    CodeBuild."""
     session = aioboto3.Session()
     async with session.client("dynamodb") as dynamodb:
         assert (await dynamodb.list_tables())["TableNames"] == ["tiers"]
@@ -50,7 +52,8 @@ async def test_the_environment_leads_a_session_here(aws: EmbeddedAWS) -> None:
 
 
 async def test_the_sample_tiers_are_stored_as_deployed_ones_are(aws: EmbeddedAWS) -> None:
-    """Expirations are numbers, the rest strings; BASIC names its job as the ancestor did."""
+    """The sample tiers' expirations are numbers and the rest strings, and BASIC names its job as in
+    arc-saas."""
     async with aioboto3.Session().client("dynamodb") as dynamodb:
         items = (await dynamodb.scan(TableName="tiers"))["Items"]
     tiers = {item["tier"]["S"]: item for item in items}
@@ -80,7 +83,7 @@ async def test_a_bus_is_made_only_when_needed(bus: str | None) -> None:
 
 
 async def test_each_embedded_aws_starts_empty() -> None:
-    """Nothing is left over from an embedded AWS that was open before."""
+    """An embedded AWS has no data of an earlier one."""
     for _ in range(3):
         async with open_embedded_aws() as aws:
             assert not aws.codebuild.builds
@@ -88,7 +91,7 @@ async def test_each_embedded_aws_starts_empty() -> None:
 
 
 async def test_closing_closes_both_servers() -> None:
-    """After the end neither endpoint takes a connection."""
+    """After the end neither endpoint accepts a connection."""
     async with open_embedded_aws() as aws:
         pass
     async with aiohttp.ClientSession() as session:
@@ -100,7 +103,8 @@ async def test_closing_closes_both_servers() -> None:
 async def test_conditional_writes_have_one_winner(
     aws: EmbeddedAWS, clients: AsyncExitStack, eager_threads: None
 ) -> None:
-    """However moto's threads are switched, of several conditional writes of one key one wins."""
+    """Of several conditional writes of one key one succeeds, however moto's threads are
+    switched."""
     dynamodb = await clients.enter_async_context(aioboto3.Session().client("dynamodb"))
 
     async def claim(key: str) -> bool:
@@ -121,7 +125,7 @@ async def test_conditional_writes_have_one_winner(
 async def test_it_is_quiet(
     aws: EmbeddedAWS, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither server writes a line for the requests that it serves."""
+    """Neither server writes a line for its requests."""
     caplog.set_level("INFO", logger="werkzeug")
     caplog.set_level("INFO", logger="aiohttp")
     async with aioboto3.Session().client("dynamodb") as dynamodb:
@@ -134,7 +138,7 @@ async def test_it_is_quiet(
 
 
 def test_a_missing_moto_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the `dev` extra is not installed, the import says how to install it."""
+    """Without the `dev` extra the import fails with the way to install it."""
     for module in ("orchestrator.embedded", "orchestrator.embedded.aws"):
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "moto.moto_server.werkzeug_app", None)
@@ -143,7 +147,8 @@ def test_a_missing_moto_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_repeated_transaction_has_one_effect() -> None:
-    """By its token: the SDK sends it twice when an answer is late. Another one is refused."""
+    """A transaction that the SDK repeats with its token after a late answer has one effect; another
+    one with that token is refused."""
     session = aws_session()
     async with open_embedded_aws() as aws:
         await aws.prepare(tier_table="tiers", tiers=[], bus=None, projects=[])

@@ -1,4 +1,5 @@
-"""EventBridge for real: PutEvents on a bus leads through rules into the service and the worker."""
+"""A real EventBridge: events that are put on a bus reach the service and the worker through
+rules."""
 
 import json
 import os
@@ -28,14 +29,14 @@ ROLE = "arn:aws:iam::000000000000:role/eventbridge"
 
 @attrs.frozen
 class Bus:
-    """A bus of its own for a test, with one rule for all that the control plane sends."""
+    """A test's own bus, with one rule for all that the control plane sends."""
 
     events: Any
     sqs: Any
     name: str
 
     async def lead_to_api(self, endpoint: str) -> None:
-        """An API destination with an API key; its `*` is the event's type."""
+        """Add an API destination with an API key; its `*` is the event's type."""
         key = {"ApiKeyAuthParameters": {"ApiKeyName": "x-api-key", "ApiKeyValue": KEY}}
         connection = await self.events.create_connection(
             Name=self.name, AuthorizationType="API_KEY", AuthParameters=key
@@ -50,7 +51,7 @@ class Bus:
         await self._lead_to(Arn=destination["ApiDestinationArn"], RoleArn=ROLE, HttpParameters=path)
 
     async def lead_to_queue(self) -> str:
-        """A queue; its URL."""
+        """Add a queue; returns its URL."""
         url: str = (await self.sqs.create_queue(QueueName=self.name))["QueueUrl"]
         about = await self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         await self._lead_to(Arn=about["Attributes"]["QueueArn"])
@@ -66,7 +67,8 @@ class Bus:
         assert (await self.events.put_events(Entries=[entry]))["FailedEntryCount"] == 0
 
     async def _lead_to(self, **target: Any) -> None:
-        """What the control plane sends, and AWS's own events, which come on the default bus."""
+        """Add a target for what the control plane sends, and for AWS's own events on the default
+        bus."""
         for bus, source in ((self.name, SOURCE), ("default", "aws.states")):
             pattern = json.dumps({"source": [source]})
             await self.events.put_rule(Name=self.name, EventBusName=bus, EventPattern=pattern)
@@ -98,7 +100,8 @@ async def has_build(codebuild: CodeBuildStandIn) -> bool:
 async def test_a_rule_and_an_api_destination_lead_into_the_service(
     codebuild: CodeBuildStandIn, bus: Bus, settings: Settings
 ) -> None:
-    """With its API key; the envelope's type is the path's, and its build has what was asked for."""
+    """An event reaches the service with the API key and its type in the path, and makes its
+    build."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=(KEY,)))
     ledger = InMemoryLedger()
     app = create_app(attrs.evolve(settings, auth=auth), ledger=ledger)
@@ -113,7 +116,7 @@ async def test_a_rule_and_an_api_destination_lead_into_the_service(
 async def test_a_rule_leads_into_the_queue_and_the_worker(
     codebuild: CodeBuildStandIn, bus: Bus, settings: Settings
 ) -> None:
-    """The envelope lies in the queue as it is, and once it is handled no more."""
+    """The envelope is put into the queue as it is, and deleted once it is handled."""
     url, ledger = await bus.lead_to_queue(), InMemoryLedger()
     await bus.put(provisioning_event(tenant_id="t-1"))
 

@@ -1,4 +1,4 @@
-"""`orchestrator explain`: what it says of an event, and that it does nothing."""
+"""`orchestrator explain`: what it shows of an event, and that it has no effect."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,7 +28,8 @@ def text(value: object) -> bytes:
 
 
 async def test_an_event_is_explained(settings: Settings, codebuild: CodeBuildStandIn) -> None:
-    """Type, handler, identity, tenant, tier, builder, job and variables; nothing is started."""
+    """The explanation has type, handler, identity, tenant, tier, builder, job and variables, and
+    nothing is started."""
     event = provisioning_event(override=OVERRIDE)
     explained = await explain_event(settings, None, text(event))
     assert (explained.event_type, explained.source, explained.event_id) == (
@@ -47,8 +48,8 @@ async def test_an_event_is_explained(settings: Settings, codebuild: CodeBuildSta
 async def test_variables_are_shown_as_a_build_gets_them(
     settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """As JavaScript prints them, without null and without what each start sets itself; the JSON
-    has the values."""
+    """Variables are shown as a build gets them, as JavaScript prints them, without null and the
+    service's own; the JSON has the values."""
     override = {
         "A_FLAG": True,
         "A_LIST": [1.0, {"b": None}],
@@ -75,7 +76,7 @@ async def test_variables_are_shown_as_a_build_gets_them(
 async def test_the_key_is_that_of_the_run(
     settings: Settings, codebuild: CodeBuildStandIn, aiohttp_client: Any
 ) -> None:
-    """What is explained as one event is one when it is sent: with and without an id of its own."""
+    """The explained key is that of the run of the sent event, with and without an id of its own."""
     service = await aiohttp_client(create_app(settings))
     bare = {"tenantId": "t-2", "tier": "STANDARD"}
     for event, event_type in ((provisioning_event(), None), (bare, "TENANT_PROVISIONING")):
@@ -86,7 +87,8 @@ async def test_the_key_is_that_of_the_run(
 
 
 async def test_secrets_are_masked(settings: Settings, codebuild: CodeBuildStandIn) -> None:
-    """In both forms; other variables and expirations are shown. Patterns of one's own count."""
+    """Secrets are masked in both forms, by the settings' patterns; other variables and expirations
+    are shown."""
     event = text(provisioning_event(override=OVERRIDE))
     explained = await explain_event(settings, None, event)
     for shown in ("\n".join(explained.as_lines()), json.dumps(attrs.asdict(explained))):
@@ -107,7 +109,7 @@ async def test_a_tenants_own_tier_counts(
     aiohttp_client: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As the ledger knows it, where the event names none."""
+    """If the event names no tier, the tenant's tier in the ledger counts."""
     async with open_ledger_table(monkeypatch):
         kept = over_dynamodb(settings)
         service = await aiohttp_client(create_app(kept))
@@ -122,7 +124,7 @@ async def test_a_tenants_own_tier_counts(
 
 @pytest.mark.parametrize("event_type", ["RECONCILE", "Scheduled Event"])
 async def test_a_sweep_is_explained(settings: Settings, event_type: str) -> None:
-    """It has no handler that could be replaced."""
+    """A sweep is explained as one, with its handler."""
     explained = await explain_event(settings, event_type, b"{}")
     assert (explained.trouble, explained.event_type) == (None, "RECONCILE")
     assert "sweep" in str(explained.handler)
@@ -132,7 +134,8 @@ async def test_a_sweep_is_explained(settings: Settings, event_type: str) -> None
 async def test_a_deployment_without_a_job_is_explained(
     settings: Settings, body: dict[str, Any]
 ) -> None:
-    """It would be deployed at once, so there is no job to show and nothing to fix."""
+    """A deployment without a job is explained without a job and without trouble, since it would end
+    at once."""
     explained = await explain_event(settings, "TENANT_DEPLOYMENT", text(body))
     assert (explained.trouble, explained.job_identifier) == (None, None)
     assert "deployment job" in (explained.note or "")
@@ -156,7 +159,7 @@ async def test_a_failure_is_predicted(
     body: dict[str, Any],
     said: str,
 ) -> None:
-    """With the sentence that the answer would have; all that is known is shown."""
+    """A failure is predicted with the sentence of the answer, beside all that is known."""
     explained = await explain_event(settings, event_type, text(body))
     assert explained.trouble is not None
     assert said.lower() in explained.trouble.lower()
@@ -172,13 +175,13 @@ async def test_a_failure_is_predicted(
 async def test_a_body_that_is_no_event_is_not_explained(
     settings: Settings, body: object, said: str
 ) -> None:
-    """A bare body doesn't name its type; a list is no event at all."""
+    """A bare body without its type, or a list, is an error."""
     with pytest.raises(BadEvent, match=said):
         await explain_event(settings, None, text(body))
 
 
 async def test_an_event_without_a_job_is_explained_too(settings: Settings) -> None:
-    """An outcome has a handler, a tenant and no job."""
+    """An outcome is explained with its handler and tenant, and without a job."""
     explained = await explain_event(settings, "TENANT_PROVISIONING_SUCCESS", b'{"TENANT_ID": "t"}')
     assert (explained.tenant_id, explained.job_identifier, explained.trouble) == ("t", None, None)
     assert explained.note == "It starts no job: it ends its tenant's provisioning."
@@ -188,8 +191,8 @@ async def test_an_event_without_a_job_is_explained_too(settings: Settings) -> No
 async def test_the_jobs_of_an_own_handler_are_its_own(
     settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """What it starts is known once it runs, even for a type that a built-in handler has, too; the
-    event's tier is shown."""
+    """A user's handler is explained without a job, which is unknown before it runs, even for a
+    built-in type; the event's tier is shown."""
     own = attrs.evolve(settings, extension=f"{__name__}:own_handlers")
     for event_type, tier in (("TENANT_PROVISIONING", "STANDARD"), ("ORDER", None)):
         body = text({"tenantId": "t-1", "tier": "STANDARD"})
@@ -234,7 +237,7 @@ async def test_the_command_predicts_a_failure(codebuild: CodeBuildStandIn) -> No
 
 @pytest.fixture
 def explain() -> Iterator[Callable[..., Result]]:
-    """The command in this process."""
+    """Run the command in this process."""
 
     def invoke(*arguments: str, stdin: bytes) -> Result:
         return CliRunner(env=STATIC).invoke(commands, ["explain", *arguments], input=stdin)
@@ -244,7 +247,7 @@ def explain() -> Iterator[Callable[..., Result]]:
 
 
 def test_the_command_explains(explain: Callable[..., Result]) -> None:
-    """Exit 0, with secrets masked; a bare body needs `--type`, and then is explained as well."""
+    """`explain` exits 0 with secrets masked; a bare body needs `--type`."""
     event = provisioning_event(override=OVERRIDE)
     whole = explain(stdin=text(event))
     assert (whole.exit_code, whole.stderr) == (0, "")
@@ -262,7 +265,7 @@ def test_the_command_explains(explain: Callable[..., Result]) -> None:
 async def test_a_wrong_option_of_a_tier_is_explained(
     settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """It would be refused, so it is trouble here."""
+    """A wrong option of a tier, which would be refused, is trouble of the explanation."""
     tier = {"jobIdentifier": "p", "codebuild": {"computType": "BUILD_GENERAL1_LARGE"}}
     chosen = attrs.evolve(settings, tiers=Tiers(backend="static", static={"A": tier}))
     body = text({"tenantId": "t-1", "tier": "A"})

@@ -53,7 +53,7 @@ async def open_collector() -> AsyncIterator[Collector]:
 
 
 async def test_workers_export_their_spans(aws: EmbeddedAWS) -> None:
-    """Those that were forked, too, and what isn't exported yet when the service ends."""
+    """Forked workers export their spans too, and those that are left when the service ends."""
     async with (
         open_collector() as collector,
         open_workers(

@@ -17,7 +17,7 @@ BEHIND = "http://control.example:8081/webhook"
 
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the machine's own environment says."""
+    """Remove the proxies of the machine's own environment."""
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -25,7 +25,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[tuple[str, list[str]]]:
-    """The address of a proxy, or of a server, and the addresses that it was asked for."""
+    """The address of a proxy or a server, and the addresses that were requested of it."""
     asked = list[str]()
 
     async def handle(request: web.Request) -> web.Response:
@@ -56,7 +56,7 @@ async def ask_jenkins(url: str) -> None:
 async def test_the_webhook_is_posted_through_the_proxy(
     proxy: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its name need not be known here."""
+    """The webhook is posted through the proxy, so that its name need not be resolved here."""
     url, asked = proxy
     monkeypatch.setenv("HTTP_PROXY", url.removeprefix("http://"))
     assert await post(BEHIND) == 200
@@ -66,7 +66,8 @@ async def test_the_webhook_is_posted_through_the_proxy(
 async def test_jenkins_is_reached_through_the_proxy(
     proxy: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With the credentials of the settings, whatever a `.netrc` has for it."""
+    """Jenkins is reached through the proxy with the credentials of the settings, whatever a
+    `.netrc` has for it."""
     url, asked = proxy
     monkeypatch.setenv("HTTP_PROXY", url)
     netrc = tmp_path / "netrc"
@@ -80,7 +81,7 @@ async def test_jenkins_is_reached_through_the_proxy(
 async def test_hosts_of_no_proxy_are_reached_directly(
     proxy: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing listens where the proxy would be."""
+    """Hosts of NO_PROXY are reached directly, while no proxy listens."""
     url, asked = proxy
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "other.example,127.0.0.1")
@@ -104,7 +105,8 @@ async def test_hosts_of_no_proxy_are_reached_directly(
 def test_the_proxy_of_an_address(
     monkeypatch: pytest.MonkeyPatch, url: str, found: str | None
 ) -> None:
-    """By its scheme; names of NO_PROXY mean what is below them, too."""
+    """The proxy of an address is chosen by its scheme, and names of NO_PROXY include those below
+    them."""
     monkeypatch.setenv("HTTPS_PROXY", "http://secure:1")
     monkeypatch.setenv("HTTP_PROXY", "plain:1")
     monkeypatch.setenv("NO_PROXY", "in.corp, localhost")
@@ -122,7 +124,8 @@ def test_the_proxy_of_an_address(
 def test_a_process_of_ours_passes_by_what_we_do(
     monkeypatch: pytest.MonkeyPatch, own: dict[str, str], extra: dict[str, str], joined: str
 ) -> None:
-    """The embedded AWS is added to what the machine reaches without its proxy."""
+    """A child process reaches the embedded AWS, and what the machine reaches without its proxy,
+    directly."""
     for name, value in own.items():
         monkeypatch.setenv(name, value)
     environment = child_environment(extra)

@@ -1,4 +1,4 @@
-"""The README line by line, as a reader does it: the install, the handler on `dev`, each command."""
+"""The README line by line, as a reader runs it: the install, the handler on `dev`, each command."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(240)
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 #: Need AWS, another Python environment or a container engine; `tests/acceptance/test_examples.py`
-#: compares them with what there is.
+#: checks that they exist.
 ELSEWHERE = re.compile(r"make |python3|pip |docker |orchestrator (init|serve|worker|dev)\b")
 
 
@@ -31,7 +31,7 @@ def lines() -> list[str]:
 
 
 async def run(line: str, *, path: Path, home: Path) -> str:
-    """Run a line in a shell that has a folder on its PATH; its output."""
+    """Run a line in a shell that has a folder on its PATH; returns its output."""
     own = environment(home)
     process = await asyncio.create_subprocess_exec(
         "/bin/sh",
@@ -75,10 +75,10 @@ async def test_the_handler_of_the_readme_runs_on_dev_by_its_own_commands(tmp_pat
 
 
 async def assert_that_the_banner_works(dev: Dev, home: Path) -> None:
-    """The commands in it are those that the reader copies: with nothing on the PATH."""
+    """The banner's commands run as the reader copies them, with nothing on the PATH."""
     banner = "".join(dev.said)
     (copied,) = re.findall(r"become active:\n(.*?)\n\n", banner, re.DOTALL)
-    # It names the tenant that the README has made: it is a duplicate or refused, never unknown.
+    # It names the tenant of the README's events: it is a duplicate or refused, never unknown.
     said = await run(copied.replace("t-1", "t-2"), path=Path("/nonexistent"), home=home)
     assert "t-2" in said
     await dev.read_until("The tenant t-2 is active.")
@@ -88,12 +88,14 @@ async def assert_that_the_banner_works(dev: Dev, home: Path) -> None:
 
 
 def test_the_banner_has_the_full_path() -> None:
-    """A shell in any folder, with any PATH, can start it."""
+    """The banner has the full path of the command, so that a shell in any folder, with any PATH,
+    can run it."""
     assert Path(own_command()).is_absolute()
 
 
 async def test_the_install_of_the_readme_makes_a_package(tmp_path: Path) -> None:
-    """By its own line, without the dependencies, which this environment has."""
+    """The README's install line makes a package, here without its dependencies, which this
+    environment has."""
     (install,) = [line for line in lines() if line.startswith("pip install")]
     assert install == "pip install '.[dev]'"
     target = tmp_path / "installed"

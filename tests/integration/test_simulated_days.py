@@ -1,7 +1,7 @@
-"""Days of a busy control plane: duplicates, disorder, outages of minutes to hours, crashes.
+"""Simulated days of a busy control plane: duplicates, disorder, outages of up to hours, crashes.
 
-Two replicas share a ledger; one of them dies every now and then in the middle of whatever it
-does. At the end each event is handled, a duplicate, or a failed run with a permanent cause.
+Two replicas share a ledger; from time to time one of them dies in the middle of its work. At the
+end each event is handled, a duplicate, or a failed run with a permanent cause.
 """
 
 import asyncio
@@ -46,7 +46,8 @@ TIER = {
 
 
 class ForgetfulBuilder(InMemoryBuilder):
-    """It knows a start key for 5 minutes, as CodeBuild does, and lists a job after a minute."""
+    """A builder that remembers a start key for 5 minutes, as CodeBuild does, and lists a job after
+    a minute."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__("CODE_BUILD")
@@ -80,7 +81,7 @@ class ForgetfulBuilder(InMemoryBuilder):
 
 
 class World:
-    """What the replicas share: a ledger, a builder, tiers; any of them may be out of order."""
+    """The ledger, the builder and the tiers that the replicas share; each of them may be down."""
 
     def __init__(self, clock: ManualClock, seed: int) -> None:
         self.clock, self.chance = clock, random.Random(seed)  # noqa: S311
@@ -95,12 +96,13 @@ class World:
             raise TemporaryError(f"{what} is out of order", nothing_done=True)
 
     def happens(self, *, every_s: float) -> bool:
-        """Something that befalls the world so often on average, since the clock was turned."""
+        """Whether a fault happens that occurs so often on average, since the clock was turned
+        last."""
         elapsed_s = (self.clock.now() - self.now).total_seconds()
         return self.chance.random() > math.exp(-elapsed_s / every_s)
 
     async def go_on(self) -> None:
-        """Outages begin, and builds end: most of them well."""
+        """Begin outages, and end builds, most of them as succeeded."""
         now = self.clock.now()
         if self.happens(every_s=2400):
             lasts_s = self.chance.choice([60, 300, 1800, 7200])
@@ -123,7 +125,7 @@ class World:
 
 @attrs.define
 class Builder:
-    """The shared builder, which can be out of order."""
+    """The shared builder, which may be down."""
 
     world: World
 
@@ -133,7 +135,7 @@ class Builder:
         self.world.check("builder")
         job = await self.world.builder.start_job(job_identifier, params, start_key=start_key)
         if self.world.chance.random() < 0.05:
-            # It went down in mid-call, for a moment or for longer than it remembers a start key.
+            # It fails during the call, for a moment or for longer than it remembers a start key.
             down = timedelta(seconds=self.world.chance.choice([0, 600]))
             self.world.until["builder"] = self.world.clock.now() + down
             raise TemporaryError("the answer was lost")
@@ -152,7 +154,7 @@ class Builder:
 
 
 class ReplicaLedger(InMemoryLedger):
-    """The shared ledger as one replica reaches it, until that dies."""
+    """The shared ledger as one replica reaches it, until that replica dies."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -182,7 +184,7 @@ class ReplicaLedger(InMemoryLedger):
 
 
 class Replicas:
-    """Two of them, in turn; a dead one is replaced, and says nothing any more."""
+    """Two replicas, used in turn; a dead one is replaced, and never answers again."""
 
     def __init__(self, world: World, settings: Settings, stack: AsyncExitStack) -> None:
         self._world, self._settings, self._stack = world, settings, stack
@@ -223,7 +225,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 
 def life(number: int) -> list[dict[str, Any]]:
-    """What the control plane sends of one tenant, or what it gets wrong."""
+    """The events that the control plane sends for one tenant, some of them wrong."""
     tenant = f"t-{number}"
     tier = "GOLD" if number % 20 == 7 else "STANDARD"
     named = {"tenantId": tenant, "tier": tier}
@@ -252,7 +254,8 @@ async def test_nothing_is_lost_and_nothing_is_doubled(
     policy: RetryPolicy,
     seed: int,
 ) -> None:
-    """Whatever befell: one job for each start, and nothing dead but what was wrong at once."""
+    """After all faults each start has one job, and the only dead letters are events that are
+    refused permanently."""
     world = World(clock, seed)
     configured = attrs.evolve(
         settings,
@@ -288,7 +291,7 @@ async def test_nothing_is_lost_and_nothing_is_doubled(
     events = [event for number in range(TENANTS) for event in life(number)]
     deliveries = await simulator.deliver(events)
     world.until = dict.fromkeys(world.until, clock.now())
-    # A sweep lasts a fraction of a second, so many tenants take many of them.
+    # A sweep takes a fraction of a second, so many tenants need many sweeps.
     for _ in range(60 + TENANTS):
         clock.turn(301)
         await world.go_on()
@@ -302,7 +305,7 @@ async def test_nothing_is_lost_and_nothing_is_doubled(
     for event in events:
         run = runs.get(event["id"])
         if run is None:
-            # Of an event that came while the ledger was away all along nothing can be known.
+            # An event that arrived only while the ledger was down can't have a run.
             (lost, *_) = [one for one in deliveries.all if one.event is event]
             assert policy is SHORT_LIVED_BUS
             assert lost.dead_letter_reason is not None
@@ -312,7 +315,7 @@ async def test_nothing_is_lost_and_nothing_is_doubled(
             assert run.error is not None
             assert run.error.type in ("PermanentError", "NotAllowed"), run.error
     assert not [run for run in runs.values() if run.due_at]
-    # What is dead was wrong where the tenant stood then, or its bus gave up too soon for us.
+    # A dead letter was refused in its tenant's state, or its bus gave up before the outage ended.
     dead = {one.status for one in deliveries.dead_letters}
     assert dead <= ({422} if policy is STANDARD_BUS else {422, 503, None})
     operations = [one for one in items if isinstance(one, OperationRecord)]

@@ -1,4 +1,4 @@
-"""A terminal gets no control character of anybody's, whatever a command prints."""
+"""Whatever a command prints, no control character of a sender reaches the terminal."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ from orchestrator.cli import terminal
 from orchestrator.testing import provisioning_event
 from tests.integration.commands import run
 
-#: Clears the screen, sets the title of the window, adds lines, deletes, turns letters around.
+#: Clears the screen, sets the window's title, adds lines, deletes, reverses the direction of text.
 CONTROL = "a\x1b[2J\x1b]0;b\x07\x9b2J\x00\x7f\r\nc\x85\u202ed\u2066e\u2028f"
 SHOWN = r"a\x1b[2J\x1b]0;b\x07\x9b2J\x00\x7f\r\nc\x85\u202ed\u2066e\u2028f"
 
@@ -109,7 +109,7 @@ ANSWERS: dict[str, Any] = {
 
 @pytest.fixture
 async def service() -> AsyncIterator[str]:
-    """The URL of a service whose every text has control characters."""
+    """The URL of a service each of whose texts has control characters."""
 
     async def answer(request: web.Request) -> web.Response:
         if request.path in ANSWERS:
@@ -137,7 +137,8 @@ async def service() -> AsyncIterator[str]:
     ids=" ".join,
 )
 async def test_a_services_answer_is_escaped(service: str, command: tuple[str, ...]) -> None:
-    """In tables and in errors; with --json it is JSON, with the same texts."""
+    """A service's texts are escaped in tables and errors, and with --json are JSON with the same
+    texts."""
     shown = await run(*command, "--url", service)
     assert all(line.isprintable() for line in (shown.out + shown.err).split("\n")), shown
     assert SHOWN in shown.out + shown.err
@@ -158,7 +159,8 @@ def str_values(value: Any) -> list[str]:
 
 
 async def test_output_of_send_and_explain_is_escaped(service: str, tmp_path: Path) -> None:
-    """The run of an event; its type, tenant and variables; the name of a file."""
+    """The texts of an event's run, its type, tenant and variables, and a file's name are
+    escaped."""
     event = tmp_path / "event.json"
     event.write_text(json.dumps(provisioning_event(tenant_id=CONTROL, override={"A": CONTROL})))
     sent = await run("send", "X", str(event), "--url", service)
@@ -171,8 +173,8 @@ async def test_output_of_send_and_explain_is_escaped(service: str, tmp_path: Pat
 
 
 def test_nothing_else_prints() -> None:
-    """A command that printed past `terminal.py` would pass on what it was given; the demo prints
-    what it has made."""
+    """No command prints except through `terminal.py`, which escapes, or the demo, which prints its
+    own texts."""
     package = Path(orchestrator.__file__).parent
     printing = {
         path.relative_to(package).as_posix()

@@ -39,7 +39,7 @@ async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedAWS]:
 async def service(
     aiohttp_client: Any, settings: Settings, clock: ManualClock, aws: EmbeddedAWS
 ) -> Client:
-    """The service with its tiers in DynamoDB, and patience enough for moto."""
+    """The service with its tiers in DynamoDB, and timeouts that moto meets."""
     over_dynamodb = attrs.evolve(
         settings,
         tiers=Tiers(backend="dynamodb", table=TABLE),
@@ -50,7 +50,7 @@ async def service(
 
 
 async def prepare(aws: EmbeddedAWS, *tiers: Mapping[str, Any]) -> None:
-    """The table with one tier and others, and the projects of two."""
+    """Create the table with one tier and others, and the projects of two."""
     await aws.prepare(
         tier_table=TABLE, tiers=[BASIC, *tiers], bus=None, projects=["basic-tenant", "gold-tenant"]
     )
@@ -67,7 +67,7 @@ def only_build(aws: EmbeddedAWS) -> Build:
 
 
 async def test_an_item_of_the_table_reaches_the_build(aws: EmbeddedAWS, service: Client) -> None:
-    """The job is the item's `jobName`, and its numbers arrive as text."""
+    """The build's job is the item's `jobName`, and the item's numbers are passed as text."""
     await prepare(aws)
     status, _ = await deliver(service, provisioning_event(tier="BASIC"))
     assert status == 200
@@ -86,7 +86,8 @@ async def test_an_item_of_the_table_reaches_the_build(aws: EmbeddedAWS, service:
 async def test_binary_within_an_attribute_is_refused_by_name(
     aws: EmbeddedAWS, settings: Settings, service: Client, network: Any
 ) -> None:
-    """A build has no form for it: 422 that names the attribute, and `explain` says so, too."""
+    """Binary in an attribute, which no variable can hold, is a 422 that names the attribute, and
+    `explain` says so too."""
     await prepare(aws, {**GOLD, "NETWORK": network})
     event = provisioning_event(tier="GOLD")
     status, problem = await deliver(service, event)
@@ -102,7 +103,7 @@ async def test_binary_within_an_attribute_is_refused_by_name(
 
 
 async def test_a_set_within_an_attribute_is_a_list(aws: EmbeddedAWS, service: Client) -> None:
-    """At any depth, sorted."""
+    """A set in an attribute, at any depth, is passed as a sorted list."""
     await prepare(aws, {**GOLD, "NETWORK": {"zones": {"b", "a"}, "ports": {443, 80}}})
     status, _ = await deliver(service, provisioning_event(tier="GOLD"))
     assert status == 200
@@ -111,7 +112,7 @@ async def test_a_set_within_an_attribute_is_a_list(aws: EmbeddedAWS, service: Cl
 
 
 async def test_an_event_succeeds_once_its_tier_is_added(aws: EmbeddedAWS, service: Client) -> None:
-    """An unknown tier is 422 and is not cached as unknown: the redelivery finds it."""
+    """An unknown tier is 422 and isn't cached, so that the redelivery finds it once it is added."""
     await prepare(aws)
     event = provisioning_event(tier="GOLD")
     status, problem = await deliver(service, event)
@@ -126,7 +127,7 @@ async def test_an_event_succeeds_once_its_tier_is_added(aws: EmbeddedAWS, servic
 
 
 async def test_a_missing_table_is_not_the_events_fault(aws: EmbeddedAWS, service: Client) -> None:
-    """503 while the table isn't there; the redelivery succeeds once it is."""
+    """A missing table is 503; the redelivery succeeds once the table exists."""
     event = provisioning_event(tier="BASIC")
     async with service.post("/events", json=event) as answer:
         assert answer.status == 503

@@ -17,12 +17,12 @@ _POLL_S = 0.1
 
 
 class MissingTool(Exception):
-    """It isn't installed; says how to."""
+    """ministack isn't installed; the message says how to install it."""
 
 
 @contextmanager
 def running_ministack() -> Iterator[str]:
-    """Its URL, as long as the context lasts. Raises MissingTool."""
+    """Run ministack for the context; its URL. Raises MissingTool."""
     program = Path(sys.prefix) / "ministack" / "bin" / "ministack"
     if not program.exists():
         raise MissingTool(f"ministack isn't at {program}: `make test` puts it there.")

@@ -67,7 +67,7 @@ def _shown(value: Any) -> str:
 
 
 def _type(kind: Any) -> str:
-    """In words of TOML."""
+    """The type in the terms of TOML."""
     if kind is type(None):
         return "none"
     if get_origin(kind) is Literal:
@@ -84,7 +84,7 @@ def _type(kind: Any) -> str:
 
 
 def _descriptions(text: str) -> Iterator[tuple[str, str]]:
-    """What the file says of each key, and of each section (with a dot at its end)."""
+    """The file's comment for each key and each section (with a dot at its end)."""
     path, key, before, words = "", "", list[str](), list[str]()
     for line in [*text.split("\n\n", 1)[1].splitlines(), "[end]"]:
         section, named = _SECTION.fullmatch(line), _KEY.match(line)

@@ -32,7 +32,7 @@ def http_api() -> str:
 
 
 def _scopes() -> Mapping[str, str]:
-    """What each route requires of its sender."""
+    """The scope or credentials that each route requires."""
     app = create_app(load_settings("local.toml", environ={}))
     found = {}
     for route in app.router.routes():

@@ -12,7 +12,7 @@ import orchestrator
 import orchestrator.testing
 from orchestrator.testing import builder_contract, plugin
 
-#: What has public names.
+#: The modules with public names.
 PUBLIC = (orchestrator, orchestrator.testing, builder_contract, plugin)
 
 _ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def _described(name: str, target: Any) -> Iterator[str]:
 
 
 def _public_members(target: Any) -> Iterator[Any]:
-    """Those of its own whose names are public, in the order of the source."""
+    """The public members that the module or class defines itself, in the order of the source."""
     for member in target.members.values():
         is_hidden = member.is_alias or (member.name.startswith("_") and member.name != "__init__")
         if is_hidden or (target.kind.value == "module" and member.kind.value == "attribute"):
@@ -92,7 +92,7 @@ def _signature(member: Any) -> str:
 
 
 def _text(target: Any) -> str:
-    """Its docstring, with the section of errors as a line of its own."""
+    """The docstring, with its section of errors as a line of its own."""
     return f"{target.docstring.value.strip()}\n\n" if target.docstring else ""
 
 
