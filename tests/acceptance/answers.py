@@ -1,4 +1,4 @@
-"""How the stories read what comes out of the service: answers, problems, runs, builds."""
+"""How the tests read the service's output: answers, problems, runs, builds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ async def read_success(answer: ClientResponse) -> str:
 
 
 async def read_problem(answer: ClientResponse, status: int) -> dict[str, Any]:
-    """A problem as RFC 9457 has it; one that asks for patience must say how much."""
+    """A problem by RFC 9457; one after which the sender must retry has a pause."""
     text = await answer.text()
     assert answer.status == status, text
     assert answer.content_type == "application/problem+json", answer.content_type
@@ -43,7 +43,7 @@ async def read_run(service: Client, address: str) -> dict[str, Any]:
 
 
 def only_build(codebuild: CodeBuildStandIn) -> Build:
-    """The build, where there must be exactly one."""
+    """The only build."""
     (build,) = codebuild.builds.values()
     return build
 

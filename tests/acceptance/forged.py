@@ -1,4 +1,4 @@
-"""State changes as anybody can write them, and the builds that they are about."""
+"""State changes as any sender can write them, and their builds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ def forged(
     start_key: str | None = None,
     about: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
-    """A state change as anybody can write it."""
+    """A state change as any sender can write it."""
     project = build_id.partition(":")[0]
     named = {STARTED: start_key, PROJECT: project} if start_key else {}
     environment = [{"name": name, "value": value} for name, value in named.items()]
@@ -38,7 +38,7 @@ def forged(
 
 
 async def post(service: Client, event: Mapping[str, Any]) -> None:
-    """It is answered 200, and names no run."""
+    """Post a message that is answered 200 without a run's address."""
     answer = await service.post("/events", json=event)
     assert answer.status == 200, await answer.text()
     assert "Location" not in answer.headers
@@ -49,7 +49,7 @@ def start_key(build: Build) -> str:
 
 
 def start_of_a_stranger(codebuild: CodeBuildStandIn) -> Build:
-    """A build that isn't ours, and runs."""
+    """A running build that the service didn't start."""
     codebuild.add_project("theirs")
     request = {"projectName": "theirs", "environmentVariablesOverride": []}
     return codebuild.builds[codebuild._start_build(request)["build"]["id"]]

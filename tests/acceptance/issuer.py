@@ -26,7 +26,7 @@ EC = jwk.ECKey.generate_key("P-256", parameters={"kid": "ec-1"})
 
 @attrs.define
 class Issuer:
-    """`keys` is the JWK set that it shows; `answer` replaces it, `asked` counts the requests."""
+    """`keys` is its published JWK set; `answer` replaces it, `asked` has the requests."""
 
     url: str
     clock: ManualClock
@@ -38,7 +38,7 @@ class Issuer:
 
     @property
     def claims(self) -> dict[str, Any]:
-        """Those of a token that is accepted for the audience `events`."""
+        """The claims of a token that is accepted for the audience `events`."""
         now = int(self.clock.now().timestamp())
         return {"iss": self.url, "aud": "events", "sub": "partner", "iat": now, "exp": now + 600}
 
@@ -61,8 +61,8 @@ class Issuer:
         return f"{signed}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
 
     def forged(self, algorithm: str) -> str:
-        """A token that names the issuer's key and isn't signed by it: by nothing at all for `none`,
-        else by HMAC with the public key's text as the secret."""
+        """A token that names the issuer's key and isn't signed by it: unsigned for `none`, else by
+        HMAC with the public key's text as the secret."""
         header = {"alg": algorithm, "kid": RSA.kid}
         signed = f"{_encode(header)}.{_encode(self.claims)}"
         if algorithm == "none":

@@ -1,4 +1,4 @@
-"""How the stories of the Lambda function invoke it, in each format of an event."""
+"""How the tests of the Lambda function invoke it, in each format of an event."""
 
 import json
 from functools import partial
@@ -51,7 +51,7 @@ def post(make_event: MakeEvent, path: str = "/events", body: bytes = MINE, **mor
 
 
 def record(number: int, *, body: str | None = None, group: str | None = None) -> Record:
-    """One message as Lambda gets it; `group` makes it one of a FIFO queue."""
+    """A message as Lambda passes it on; `group` makes it one of a FIFO queue."""
     event = envelope("ORDER", {"number": number}, event_id=f"event-{number}")
     attributes = {
         "ApproximateReceiveCount": "1",

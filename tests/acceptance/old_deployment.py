@@ -1,7 +1,7 @@
-"""An arc-saas deployment as it is before the switch: its orchestrator remembers nothing.
+"""An arc-saas deployment as it is before the switch: its orchestrator stores nothing.
 
-Each event starts what it asks for, and a build's report becomes the control plane's, as handlers
-after arc-saas's example do.
+Each event starts its job, and a build's report is passed to the control plane, as handlers do
+after arc-saas's example.
 """
 
 import json
@@ -25,7 +25,7 @@ PROVISIONED = "TENANT_PROVISIONING_SUCCESS"
 
 @attrs.define
 class OldDeployment:
-    """`reports` is whether its handlers call the control plane."""
+    """`reports` is whether its handlers report to the control plane."""
 
     codebuild: CodeBuildStandIn
     clock: ManualClock
@@ -49,7 +49,7 @@ class OldDeployment:
 
     async def _start(self, detail: Mapping[str, Any]) -> None:
         override = detail["builderConfig"]["config"]["environmentOverride"]
-        # The item of its tier, without the other jobs, which arc-saas doesn't know.
+        # The item of its tier, without the other jobs, which arc-saas doesn't have.
         values = {"tier": "FULL", **override}
         passed = [{"name": name, "value": str(value)} for name, value in values.items()]
         headers = {
@@ -76,7 +76,7 @@ class OldDeployment:
 
 
 def request_for(tenant_id: str) -> dict[str, Any]:
-    """What its control plane puts on the bus."""
+    """The request that its control plane puts on the bus."""
     override = {"secret": SECRET, "context": f"c-{tenant_id}", "REDIS_NODES": "3"}
     return provisioning_event(
         tenant_id=tenant_id, tier="FULL", event_id=f"request-{tenant_id}", override=override
@@ -84,7 +84,7 @@ def request_for(tenant_id: str) -> dict[str, Any]:
 
 
 def report_of(build: Build, tenant_id: str) -> dict[str, Any]:
-    """What its builds put on the bus at their end: their whole environment."""
+    """The report that its builds put on the bus at their end: their whole environment."""
     detail = {
         **variables(build),
         "TENANT_ID": tenant_id,

@@ -1,4 +1,4 @@
-"""The service behind a port, in an event loop of its own: for tests that Hypothesis calls."""
+"""The service at a port, in an event loop of its own, for tests that Hypothesis calls."""
 
 import asyncio
 import json

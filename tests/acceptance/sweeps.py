@@ -1,4 +1,4 @@
-"""What the stories of the sweep share: an event, its handler, and waiting for what sweeps do."""
+"""What the tests of sweeps share: an event, its handler, and waiting for the effects of sweeps."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,14 +13,14 @@ SKEW_S = 2
 
 
 def my_event(handle: Callable[[Event[dict[str, Any]], Run], Awaitable[None]]) -> Extension:
-    """An extension whose one handler is that of MY_EVENT."""
+    """An extension with this only handler, of MY_EVENT."""
     registry = HandlerRegistry()
     registry.register("MY_EVENT", handle)
     return Extension(registry=registry)
 
 
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until it is so; the asking lets the service work."""
+    """Query until it holds; each query lets the service work."""
     async with asyncio.timeout(10):
         while not await is_so():
             pass

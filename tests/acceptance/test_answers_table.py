@@ -1,7 +1,7 @@
-"""The contract's table "Answers of POST /events…", row by row, each over every way in.
+"""The contract's table "Answers of POST /events…", row by row, each by every entry point.
 
 HTTP, a REST API's function and an HTTP API's must give the same answer: status, media type,
-body and headers. An answer that leads to a run leads there on each of them.
+body and headers. An answer with a run's address has it on each of them.
 """
 
 import gzip
@@ -56,7 +56,7 @@ WAYS: dict[str, OpenWay] = {
 
 JSON = {"Content-Type": "application/json"}
 MEBIBYTE = 1024 * 1024
-#: The headers that say something to a sender.
+#: The headers that inform a sender.
 TELLING = (
     "Content-Type",
     "Location",
@@ -75,7 +75,7 @@ DENIED = ("AccessDeniedException", "not authorized to perform: codebuild:StartBu
 
 @attrs.frozen
 class Scene:
-    """Where a row is played."""
+    """The service and the ledger of a row."""
 
     way: Way
     ledger: CountingLedger
@@ -86,11 +86,11 @@ class Scene:
 Before = Callable[[Scene], Awaitable[None]]
 
 
-# What came before
+# What happened before
 
 
 def earlier(event: Mapping[str, Any]) -> Before:
-    """An event was handled before, on the same way."""
+    """An event was handled before, by the same entry point."""
 
     async def before(scene: Scene) -> None:
         answer = await scene.way.post("/events", JSON, json.dumps(event).encode())
@@ -100,7 +100,7 @@ def earlier(event: Mapping[str, Any]) -> Before:
 
 
 def in_hand(event: dict[str, Any]) -> Before:
-    """Another replica has claimed an event, and works on it."""
+    """Another replica has claimed an event, and is handling it."""
 
     async def before(scene: Scene) -> None:
         claimed = parse_event(
@@ -119,7 +119,7 @@ def in_hand(event: dict[str, Any]) -> Before:
 
 
 def codebuild_fails(make_fault: Callable[[], Fault], times: int = 1) -> Before:
-    """The next requests to CodeBuild go wrong, the SDK's second try included."""
+    """The next requests to CodeBuild fail, including the SDK's second try."""
 
     async def before(scene: Scene) -> None:
         scene.codebuild.inject("StartBuild", *[make_fault() for _ in range(times)])
@@ -133,7 +133,7 @@ async def nobody_listens(scene: Scene) -> None:
 
 
 async def tier_table_is_missing(tier: str) -> dict[str, Any] | None:
-    """The user's tiers, which can't be read."""
+    """A user's function for tiers that can't read them."""
     raise TemporaryError(f"The table of tier {tier} does not exist.", retry_after_s=0)
 
 
@@ -165,9 +165,9 @@ UNHANDLED = envelope("TENANT_PARTY", {"a": 1})
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """A case of the contract, and its answer.
+    """A case of the contract and its answer.
 
-    `run` is the status of the run that the answer leads to; None: there must be none.
+    `run` is the status of the run whose address the answer has; None: there must be no run.
     `detail` is part of the problem's; `errors` are the paths that it lists. `headers` are
     those of the answer besides `Location`, `Retry-After` and `Content-Type`.
     """
@@ -379,7 +379,8 @@ async def test_each_case_has_one_answer_whichever_way_it_comes(
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The row's status, body and headers, and a run in the row's status or none at all."""
+    """By each entry point the answer has the row's status, body and headers, and a run with the
+    row's status or none."""
     answers: dict[str, Answer] = {}
     for name, open_way in WAYS.items():
         ledger = CountingLedger()
@@ -418,7 +419,7 @@ def telling(answer: Answer) -> dict[str, str | None]:
 
 
 def assert_headers(row: Row, answer: Answer) -> None:
-    """Those of the row and no other, and a pause where patience is asked for."""
+    """The row's headers and no others, and a pause where the sender must retry."""
     expected = {"Content-Type", *row.headers}
     if row.status == 200:
         expected.add("Location")
@@ -433,7 +434,7 @@ def assert_headers(row: Row, answer: Answer) -> None:
 
 
 def assert_problem(row: Row, answer: Answer) -> str:
-    """Every field of the problem; the address of what it is about."""
+    """Check every field of the problem; returns the address of its subject."""
     assert answer.media_type == "application/problem+json"
     problem = answer.json()
     paths = [error["path"] for error in problem.pop("errors", [])]
@@ -451,7 +452,7 @@ def assert_problem(row: Row, answer: Answer) -> str:
 
 
 async def read(way: Way, row: Row, address: str) -> dict[str, Any]:
-    """The run at an address that an answer gave, as the same sender sees it."""
+    """The run at an address that an answer gave, as the same sender gets it."""
     assert re.fullmatch(r"/runs/[0-9a-f]{40}", address), address
     answer = await way.send("GET", address, row.sent, b"")
     assert answer.status == 200, answer.text
@@ -460,7 +461,7 @@ async def read(way: Way, row: Row, address: str) -> dict[str, Any]:
 
 
 def assert_run(row: Row, answer: Answer, run: dict[str, Any]) -> None:
-    """It says the same as the answer, but for a bug, whose cause it keeps."""
+    """The run has the same error as the answer, except for a bug, whose cause it stores."""
     assert run["status"] == row.run
     if row.run in ("succeeded", "running"):
         assert run["error"] is None

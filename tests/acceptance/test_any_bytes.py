@@ -1,4 +1,4 @@
-"""Whatever bytes and shapes come, a parser reads them or says why not, and nothing else.
+"""Parsers read any bytes and shapes, or refuse them with a reason, and do nothing else.
 
 `SOAK=20` tries 20 times as many.
 """
@@ -37,7 +37,7 @@ SCALARS = (
     | TEXTS
     | st.sampled_from(["{}", "[1]", "{", "1.0", "aws:sqs", "Notification", "2026-03-02t16:45:60z"])
 )
-#: The names that a parser looks at.
+#: The names that a parser reads.
 NAMES = st.sampled_from(
     "detail-type detail source id time specversion type data data_base64 Type TopicArn MessageId "
     "Message SubscribeURL Token messageId receiptHandle body attributes eventSource Source "
@@ -52,7 +52,7 @@ JSON = st.recursive(
 
 
 def _wrap(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A wrapper that is one, around anything, with one field of it changed."""
+    """A valid wrapper around any value, with one field of it changed."""
     whole = st.one_of(
         inner.map(lambda event: {"detail-type": "ORDER", "detail": event, "id": "1"}),
         inner.map(
@@ -78,7 +78,7 @@ SHAPES = st.recursive(JSON, _wrap, max_leaves=8)
 
 
 def read_all(raw: object) -> None:
-    """Each parser of a JSON value, as the ways in call them."""
+    """Call each parser of a JSON value, as the entry points do."""
     for read in (open_event, read_event_type, read_event_id):
         with contextlib.suppress(BadEvent):
             read(raw)
@@ -100,14 +100,14 @@ def read_all(raw: object) -> None:
 @few
 @given(SHAPES)
 def test_any_shape_is_an_event_or_a_bad_one(raw: object) -> None:
-    """With every wrapper, whole or with a field that isn't of its kind."""
+    """Any value in any wrapper, whole or with a field of another type, is an event or refused."""
     read_all(raw)
 
 
 @few
 @given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_an_event_or_a_bad_one(text: bytes) -> None:
-    """As a body over HTTP, and as a file of `send` and `explain`."""
+    """Any bytes, as a body over HTTP or a file of `send` and `explain`, are an event or refused."""
     try:
         raw = decode_json(text)
     except BadEvent:
@@ -118,7 +118,7 @@ def test_any_bytes_are_an_event_or_a_bad_one(text: bytes) -> None:
 @few
 @given(TEXTS | SHAPES.map(json.dumps))
 def test_any_text_is_a_message_or_a_bad_one(text: str) -> None:
-    """Ours or anybody's."""
+    """Any text is a message, of the service or of another sender, or refused."""
     with contextlib.suppress(BadEvent):
         read_message(text, message_id="m")
 
@@ -133,7 +133,7 @@ def test_any_text_is_a_message_or_a_bad_one(text: str) -> None:
     JSON,
 )
 def test_any_headers_are_a_cloudevent_or_a_bad_one(headers: dict[str, str], data: object) -> None:
-    """Quotes and escapes that end nowhere included."""
+    """Any headers, with unclosed quotes and escapes too, are a CloudEvent or refused."""
     try:
         raw = structured_cloudevent(headers, data)
     except BadEvent:
@@ -144,7 +144,7 @@ def test_any_headers_are_a_cloudevent_or_a_bad_one(headers: dict[str, str], data
 @few
 @given(st.integers(0, 12), st.data())
 def test_wrappers_end(levels: int, data: st.DataObject) -> None:
-    """However many there are, of whatever kind."""
+    """Any number of wrappers of any kind is unwrapped or refused."""
     raw = {"n": 1}
     for _ in range(levels):
         raw = sns_notification(raw) if data.draw(st.booleans()) else sqs_record(raw)

@@ -1,4 +1,5 @@
-"""Any id that is accepted can be reached, over HTTP and through Lambda; `Location` leads there."""
+"""Any accepted id can be reached, over HTTP and through Lambda, by its quoted form and by
+`Location`."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterator
@@ -33,7 +34,7 @@ Send = Callable[[str, str, bytes], Answered]
 
 
 def for_every_id(test: Any) -> Any:
-    """Run a test with each of the tricks, and with some ids that Hypothesis makes."""
+    """Run a test with each special id, and with some ids that Hypothesis makes."""
     for trick in TRICKS:
         test = example(trick)(test)
     quiet = hypothesis_settings(
@@ -45,7 +46,7 @@ def for_every_id(test: Any) -> Any:
 
 
 def quoted(name: str) -> str:
-    """As a client writes an id into a path; dots alone would be a step in it."""
+    """As a client quotes an id in a path; dots alone would be a step in it."""
     return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
 
 
@@ -60,7 +61,7 @@ def server(settings: Settings) -> Iterator[Server]:
     ids=["HTTP", *FORMATS],
 )
 def send(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Send]:
-    """Each way in, with a path as it was sent."""
+    """Each entry point, with the path as it was sent."""
     if request.param == "HTTP":
         yield request.getfixturevalue("server").send
         return
@@ -83,8 +84,8 @@ def provision(send: Send, tenant_id: str) -> Answered:
 
 @for_every_id
 def test_a_tenant_is_reached_by_its_id(send: Send, tenant_id: str) -> None:
-    """Its run by the `Location` of its event, itself by its quoted id, and again by the `Location`
-    of a cancel; an id that can't be kept is refused with its path."""
+    """A tenant's run is reached by the `Location` of its event, the tenant by its quoted id and by
+    the `Location` of a cancel; an id that can't be stored is refused with its path."""
     status, headers, answer = provision(send, tenant_id)
     if status == 422:
         assert answer["errors"], answer
@@ -103,7 +104,7 @@ def test_a_tenant_is_reached_by_its_id(send: Send, tenant_id: str) -> None:
 
 @for_every_id
 def test_a_run_and_a_type_are_reached_by_any_name(send: Send, name: str) -> None:
-    """The answer that there is no such run, or no handler of that type, names it as it was sent."""
+    """The answer about an unknown run or type names it as it was sent."""
     status, _, answer = send("GET", f"/runs/{quoted(name)}", b"")
     assert (status, answer["detail"]) == (404, f"There is no run {name!r}.")
     status, _, answer = send("POST", f"/runs/{quoted(name)}/replay", b"{}")
@@ -114,7 +115,7 @@ def test_a_run_and_a_type_are_reached_by_any_name(send: Send, name: str) -> None
 
 @for_every_id
 def test_the_command_line_reaches_any_id(server: Server, tenant_id: str) -> None:
-    """`orchestrator tenant`, `run` and `cancel` quote what they are given."""
+    """The client of the command line quotes any id."""
     status, headers, _ = provision(server.send, tenant_id)
     if status != 200:
         return

@@ -33,7 +33,7 @@ many = hypothesis_settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
-#: The headers that anything between sender and handler looks at, except those of the connection.
+#: The headers that any layer between sender and handler reads, except those of the connection.
 NAMES = st.sampled_from(
     "Idempotency-Key webhook-id Content-Type Content-Encoding Accept Accept-Encoding Origin "
     "X-Forwarded-Prefix X-Forwarded-For X-Forwarded-Proto Forwarded traceparent tracestate baggage "
@@ -102,7 +102,7 @@ def test_any_request_has_a_documented_answer(
     body: bytes,
     has_key: bool,
 ) -> None:
-    """Over HTTP; nothing is a 500, and nothing is read or done without a key."""
+    """Over HTTP no request is a 500, and nothing is read or done without a key."""
     status, given_headers, text = post(method, f"{path}?{query}", body, with_key(headers, has_key))
     assert status in ANSWERS, (status, text)
     if status >= 400 and text:
@@ -122,7 +122,7 @@ def function(guarded: Settings) -> Iterator[LambdaService]:
 
 @st.composite
 def invocations(draw: st.DrawFn) -> Any:
-    """A request in any format, or a batch of messages; with a part that is something else."""
+    """A request in any format, or a batch of messages, perhaps with a part that is replaced."""
     if draw(st.booleans()):
         make_event = draw(st.sampled_from(list(FORMATS.values())))
         event = make_event(
@@ -147,7 +147,8 @@ def invocations(draw: st.DrawFn) -> Any:
 @many
 @given(invocations())
 def test_any_invocation_has_an_answer(function: LambdaService, event: Any) -> None:
-    """Of a request, of a batch of SQS, or the sentence that it is neither; nothing is a 500."""
+    """Each invocation is answered as a request or as a batch of SQS, or refused as neither; none is
+    a 500."""
     try:
         answer = function.handle(event, remaining_s=30)
     except NotAnHTTPEventError:

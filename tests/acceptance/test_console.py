@@ -1,4 +1,4 @@
-"""The console's files: open, under every prefix, with the headers that keep foreign code out."""
+"""The console's files: open, under every prefix, with headers that block foreign code."""
 
 import asyncio
 import re
@@ -53,7 +53,8 @@ async def test_the_console_is_open_and_its_data_is_not(
 
 @pytest.mark.parametrize("path", ["/console", "/console/app.js", "/console/app.css"])
 async def test_each_file_has_the_policy_and_is_revalidated(service: Client, path: str) -> None:
-    """The Content-Security-Policy word by word, no sniffing, and a 304 for a current copy."""
+    """Each file has the exact Content-Security-Policy, forbids sniffing, and is 304 for a current
+    copy."""
     async with service.get(path) as answer:
         assert answer.headers["Content-Security-Policy"] == CSP
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -69,8 +70,8 @@ async def test_each_file_has_the_policy_and_is_revalidated(service: Client, path
 
 
 async def test_only_its_head_can_be_asked_for(service: Client) -> None:
-    """The next answer on the connection begins right after it, for a client that takes compressed
-    files, too."""
+    """After a HEAD request the next answer on the connection begins right after the head, for a
+    client that accepts compressed files too."""
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     for method, path, last in (("HEAD", "/console", "keep-alive"), ("GET", "/healthz", "close")):
         fields = f"Host: x\r\nAccept-Encoding: gzip, deflate\r\nConnection: {last}"
@@ -84,12 +85,13 @@ async def test_only_its_head_can_be_asked_for(service: Client) -> None:
 
 @pytest.mark.parametrize("name", ["nothing.js", "index.html", "..%2Fapp.py", "%2Fetc%2Fpasswd"])
 async def test_no_other_file_is_served(service: Client, name: str) -> None:
-    """Only the files of the folder, by their names; the page has one address."""
+    """Only the files of the folder are served, by their names, and the page has one address."""
     await read_problem(await service.get(URL(f"/console/{name}", encoded=True)), 404)
 
 
 async def test_the_page_preloads_every_module_and_every_import_exists(service: Client) -> None:
-    """A browser fetches all modules at once, instead of one after the other."""
+    """The page preloads each module, so that a browser fetches them concurrently, and each import
+    exists."""
     page = (FILES / "index.html").read_text()
     assert sorted(re.findall(r'href="console/([^"]+\.js)"', page)) == MODULES
     for name in MODULES:
@@ -98,8 +100,8 @@ async def test_the_page_preloads_every_module_and_every_import_exists(service: C
 
 @pytest.mark.parametrize("name", MODULES)
 def test_no_module_makes_markup_or_styles_of_text(name: str) -> None:
-    """What the Content-Security-Policy would refuse isn't written: no innerHTML, no style. Lines
-    are as long as in Python."""
+    """No module has innerHTML or style, which the Content-Security-Policy would refuse, and its
+    lines are as long as in Python."""
     source = (FILES / name).read_text()
     assert [line for line in source.splitlines() if len(line) > 100] == []
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", source)
@@ -110,7 +112,7 @@ def test_no_module_makes_markup_or_styles_of_text(name: str) -> None:
 async def test_the_console_is_below_the_base_path(
     start_service: StartService, settings: Settings, before: str
 ) -> None:
-    """Its files are found relative to it, whether a proxy strips the prefix or not."""
+    """The console's files are below the base path, whether a proxy strips the prefix or not."""
     base = "/saas/orchestrator"
     service = await start_service(attrs.evolve(settings, http=Http(base_path=base)))
     async with service.get(f"{before}/console") as page:
@@ -125,7 +127,7 @@ async def test_the_console_is_below_the_base_path(
 async def test_the_console_is_below_the_prefix_of_another_app(
     aiohttp_client: Any, settings: Settings, codebuild: object
 ) -> None:
-    """Mounted in a parent app, the page finds its files."""
+    """Mounted in a parent app, the page finds its files below the prefix."""
     parent = web.Application()
     setup(parent, prefix="/tenants-api", settings=settings)
     client: Client = await aiohttp_client(parent)
@@ -138,7 +140,7 @@ async def test_the_console_is_below_the_prefix_of_another_app(
 
 @pytest.mark.parametrize("make_event", FORMATS.values(), ids=FORMATS)
 def test_lambda_serves_the_console(settings: Settings, make_event: MakeEvent) -> None:
-    """Page and module are answered by the Lambda function."""
+    """The Lambda function serves the page and its modules."""
     service = LambdaService(create_app(settings, hands_back=True))
     try:
         for path, start in (("/console", b"<!doctype html>"), ("/console/app.js", b"// ")):

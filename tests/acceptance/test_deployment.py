@@ -1,4 +1,4 @@
-"""TENANT_DEPLOYMENT over HTTP: a job of the tier's, or the success event at once."""
+"""TENANT_DEPLOYMENT over HTTP: the tier's job, or the success event at once."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ async def test_a_tiers_deployment_job_is_started(
 async def test_with_a_deployment_job_success_is_reported_at_its_end(
     start_service: StartService,
 ) -> None:
-    """The success handler waits for the job's end."""
+    """The handler of the success isn't called before the job's end."""
     registry = HandlerRegistry()
     called = []
 
@@ -45,7 +45,8 @@ async def test_with_a_deployment_job_success_is_reported_at_its_end(
 async def test_without_a_job_the_success_handler_of_the_user_is_called(
     start_service: StartService, codebuild: CodeBuildStandIn, body: dict[str, Any]
 ) -> None:
-    """It becomes TENANT_DEPLOYMENT_SUCCESS, body and operation, in the same request."""
+    """Without a job the request becomes TENANT_DEPLOYMENT_SUCCESS at once, with its body and
+    operation."""
     registry = HandlerRegistry()
     called = []
 
@@ -63,7 +64,7 @@ async def test_without_a_job_the_success_handler_of_the_user_is_called(
 
 
 async def test_the_success_handler_may_wrap_the_built_in_one(start_service: StartService) -> None:
-    """The built-in handler accepts the event that the deployment became."""
+    """The built-in handler accepts the success event of a deployment without a job."""
     registry = HandlerRegistry()
     wrapped = []
 
@@ -80,14 +81,15 @@ async def test_the_success_handler_may_wrap_the_built_in_one(start_service: Star
 async def test_without_a_job_the_built_in_handlers_suffice(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Without any handler of a user's the deployment is answered as done, and starts nothing."""
+    """Without a job and without users' handlers the deployment is answered as done, and starts
+    nothing."""
     answer = await service.post("/events", json=envelope("TENANT_DEPLOYMENT", WITHOUT_A_JOB))
     await read_success(answer)
     assert not codebuild.builds
 
 
 async def test_the_success_event_is_handled_once(start_service: StartService) -> None:
-    """A redelivered deployment doesn't succeed a second time."""
+    """A redelivered deployment makes no second success event."""
     registry = HandlerRegistry()
     called = []
 
@@ -110,7 +112,8 @@ async def tenant_state(service: Client) -> str | None:
 async def test_a_follow_up_that_fails_is_retried(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """It is stored and due: the deployment is answered, and the sweep brings its success."""
+    """A success event that fails is stored and due: the deployment is answered 200, and the sweep
+    retries it."""
     registry = HandlerRegistry()
     attempts = []
 

@@ -9,7 +9,7 @@ from tests.conftest import Client
 async def test_the_tiers_deprovisioning_job_is_started(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """A tenant that the ledger has never seen is taken down by the job that its tier names."""
+    """A tenant that is unseen is deprovisioned by the job that its tier names."""
     body = {"tenantId": "t-1", "planConfig": {"tier": "STANDARD"}}
     await read_success(await service.post("/events", json=envelope("TENANT_DEPROVISIONING", body)))
     build = only_build(codebuild)
@@ -20,7 +20,8 @@ async def test_the_tiers_deprovisioning_job_is_started(
 async def test_a_tier_without_a_deprovisioning_job_is_refused(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The job that provisions is never started in place of a missing one."""
+    """Without a deprovisioning job the request is refused, and the provisioning job isn't started
+    instead."""
     body = {"tenantId": "t-1", "planConfig": {"tier": "BASIC"}}
     answer = await service.post("/events/TENANT_DEPROVISIONING", json=body)
     problem = await read_problem(answer, 422)

@@ -1,4 +1,4 @@
-"""The same event twice, over HTTP: recognised by its key, by a header, by its content."""
+"""The same event twice, over HTTP: recognized by its key, by a header, by its content."""
 
 import asyncio
 from typing import Any
@@ -25,7 +25,7 @@ def handled() -> list[int]:
 
 @pytest.fixture
 async def counting(start_service: StartService, handled: list[int]) -> Client:
-    """The service with a handler of MY_EVENT that notes each attempt."""
+    """The service with a handler of MY_EVENT that records each attempt."""
     registry = HandlerRegistry()
 
     @registry.on("MY_EVENT")
@@ -36,14 +36,15 @@ async def counting(start_service: StartService, handled: list[int]) -> Client:
 
 
 def is_replay(answer: ClientResponse) -> bool:
-    """Whether the answer says that an earlier delivery was handled."""
+    """Whether the answer is marked as that of an earlier delivery."""
     return answer.headers.get("Idempotent-Replayed") == "true"
 
 
 async def test_a_redelivery_starts_no_second_build(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The same type, source and id: 200, marked as a replay, leading to the first run."""
+    """The same type, source and id are a duplicate: 200, marked as a replay, with the first run's
+    address."""
     event = provisioning_event()
     first = await service.post("/events", json=event)
     again = await service.post("/events/TENANT_PROVISIONING", json=event)
@@ -143,7 +144,7 @@ async def test_equal_content_is_one_event_for_25_hours(
 async def test_an_event_with_an_id_is_known_forever(
     counting: Client, clock: ManualClock, handled: list[int]
 ) -> None:
-    """The window is for content alone: an id means the same event whenever it comes."""
+    """An event with an id is a duplicate whenever it is sent again; only content has a window."""
     event = envelope("MY_EVENT", {"a": 1})
     await read_success(await counting.post("/events", json=event))
     clock.turn(10 * DEDUPE_WINDOW_S)
@@ -154,7 +155,8 @@ async def test_an_event_with_an_id_is_known_forever(
 async def test_the_same_id_with_another_body_is_refused(
     counting: Client, handled: list[int]
 ) -> None:
-    """422 that leads to the first run, which stays as it was."""
+    """The same id with another body is a 422 with the first run's address, and that run is
+    unchanged."""
     first = await read_success(await counting.post("/events", json=envelope("MY_EVENT", {"a": 1})))
     before = await read_run(counting, first)
     answer = await counting.post("/events", json=envelope("MY_EVENT", {"a": 2}))
@@ -168,7 +170,8 @@ async def test_the_same_id_with_another_body_is_refused(
 async def test_a_duplicate_of_an_event_in_progress_is_503(
     start_service: StartService,
 ) -> None:
-    """With `Retry-After` while the first delivery is in progress, then a replay of it."""
+    """A duplicate is 503 with `Retry-After` while the first delivery is in progress, and a replay
+    of it afterwards."""
     registry = HandlerRegistry()
     entered, release = asyncio.Event(), asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What becomes of builds that run beyond their operation's deadline."""
+"""Builds that run beyond their operation's deadline."""
 
 import attrs
 import pytest
@@ -21,7 +21,8 @@ async def test_a_build_that_never_ends_is_stopped(
     clock: ManualClock,
     event_type: str,
 ) -> None:
-    """At the deadline, which counts from when its job was known; and fails with that reason."""
+    """A build is stopped at the deadline, which counts from when its job was recorded, and its
+    operation fails with that reason."""
     operations = Operations(reconcile_every_s=0, deadline_s=600)
     service = await start_service(attrs.evolve(with_full_tier(settings), operations=operations))
     await read_success(await send(service, event_type, "request"))
@@ -38,7 +39,8 @@ async def test_a_build_that_never_ends_is_stopped(
 async def test_a_build_may_succeed_while_it_is_being_stopped(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """It holds its tenant until CodeBuild says that it is over, and that it succeeded counts."""
+    """A build that is being stopped holds its tenant until CodeBuild says that it is over; if it
+    has succeeded, that counts."""
     operations = Operations(reconcile_every_s=0, deadline_s=600)
     service = await start_service(attrs.evolve(with_full_tier(settings), operations=operations))
     codebuild.stops_at_once = False
@@ -58,7 +60,8 @@ async def test_a_build_may_succeed_while_it_is_being_stopped(
 async def test_a_build_beyond_its_deadline_may_be_let_run(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Without `operations.stop_overdue` its end is waited for, however late it comes."""
+    """Without `operations.stop_overdue` a build beyond its deadline runs on, and its end counts,
+    however late."""
     operations = Operations(reconcile_every_s=0, deadline_s=600, stop_overdue=False)
     service = await start_service(attrs.evolve(with_full_tier(settings), operations=operations))
     await read_success(await send(service, PROVISION, "request"))

@@ -1,4 +1,4 @@
-"""The one line of an event in the log: what it says at the end, and that there is no other."""
+"""The only line of an event in the log: its fields at the end."""
 
 from collections.abc import Iterator, MutableMapping
 from typing import Any
@@ -33,7 +33,8 @@ def events(lines: list[Line]) -> list[Line]:
 async def test_a_run_has_one_line_with_all_that_is_known(
     full: Client, codebuild: CodeBuildStandIn, lines: list[Line]
 ) -> None:
-    """Which tenant, operation, tier, builder and job; which attempt, how long, for whose trace."""
+    """The line of a run has tenant, operation, tier, builder and job, attempt and duration, and the
+    sender's trace."""
     trace = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
     detail = {"tenantId": "t-1", "tier": "FULL"}
     answer = await full.post("/events", json=envelope(PROVISION, detail), headers=trace)
@@ -66,7 +67,8 @@ async def test_a_run_has_one_line_with_all_that_is_known(
 async def test_the_line_of_an_attempt_has_how_long_it_waited(
     full: Client, clock: ManualClock, lines: list[Line]
 ) -> None:
-    """From the first delivery to the attempt that got its turn, and the reason."""
+    """The line of an attempt has the time since the first delivery, and that of a waiting one the
+    reason."""
     await send(full, PROVISION, "first")
     await send(full, "TENANT_DEPROVISIONING", "second")
     (line,) = events(lines)[1:]
@@ -83,7 +85,7 @@ async def test_the_line_of_an_attempt_has_how_long_it_waited(
 async def test_the_line_of_a_failure_has_the_reason(
     start_service: StartService, lines: list[Line]
 ) -> None:
-    """The one that the sender gets, in the same line."""
+    """The line of a failure has the reason that the sender receives."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -97,7 +99,7 @@ async def test_the_line_of_a_failure_has_the_reason(
 
 
 async def test_a_duplicate_names_the_run_that_answered_it(full: Client, lines: list[Line]) -> None:
-    """Another request that joins an operation leads to the run that opened it."""
+    """The line of a request that joins an operation names the run that opened it."""
     await send(full, PROVISION, "first")
     await send(full, PROVISION, "second")
     first, second = events(lines)
@@ -105,7 +107,7 @@ async def test_a_duplicate_names_the_run_that_answered_it(full: Client, lines: l
 
 
 async def test_a_trace_may_come_in_a_cloudevent(full: Client, lines: list[Line]) -> None:
-    """Its extension says which trace it belongs to; a text that is too long is no trace."""
+    """The trace of a CloudEvent's extension is in its line; a text that is too long is ignored."""
     event = {"specversion": "1.0", "type": "ORDER", "source": "s", "id": "1", "data": {}}
     headers = {"Content-Type": "application/cloudevents+json"}
     await full.post("/events", json={**event, "traceparent": "00-1-2-01"}, headers=headers)

@@ -1,4 +1,4 @@
-"""The handler of docs/getting-started.md, run as it stands there."""
+"""The handler of docs/getting-started.md, run as it is there."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "getting-started.md"
 
 
 async def test_the_first_handler_invites(start_service: StartService) -> None:
-    """It handles what fits its model, once, and refuses the rest with its sentence."""
+    """The handler handles a fitting body once, and refuses any other with its sentence."""
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names: dict[str, Any] = {"__name__": "handlers"}
     exec(snippet, names)  # noqa: S102 - our own page

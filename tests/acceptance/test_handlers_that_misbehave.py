@@ -1,4 +1,4 @@
-"""What handlers of users may do: their tenants are neither lost nor held for ever."""
+"""Users' handlers that misbehave: their tenants are neither lost nor held without end."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ Start = Callable[[], Awaitable[Client]]
 
 @attrs.define
 class SlowBuilder(InMemoryBuilder):
-    """A start takes until the gate opens; `full` ones are refused for now."""
+    """A builder whose starts wait for the gate; while `is_full` they are refused for now."""
 
     gate: asyncio.Event = attrs.field(factory=asyncio.Event)
     is_full: bool = False
@@ -78,7 +78,7 @@ def tiered(settings: Settings) -> Settings:
 def start(
     start_service: StartService, tiered: Settings, registry: HandlerRegistry, builder: SlowBuilder
 ) -> Start:
-    """The service with what the test has registered."""
+    """Start the service with the handlers that the test has registered."""
     extension = Extension(registry=registry, builders={"B": builder})
     return lambda: start_service(tiered, extension=extension)
 
@@ -90,7 +90,7 @@ async def start_in_dynamodb(
     registry: HandlerRegistry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Start]:
-    """Over items that have an end."""
+    """The same over DynamoDB, whose items have a maximum size."""
     settings = over_dynamodb(attrs.evolve(tiered, runs=Runs(max_attempts=2)))
     async with open_ledger_table(monkeypatch):
         yield lambda: start_service(settings, extension=Extension(registry=registry))
@@ -99,7 +99,8 @@ async def start_in_dynamodb(
 async def test_a_start_that_is_under_way_lets_no_tenant_go(
     start: Start, registry: HandlerRegistry, builder: SlowBuilder, clock: ManualClock
 ) -> None:
-    """`gather` leaves it behind when a step beside it is refused."""
+    """A start that `gather` leaves running when a step beside it is refused still holds its tenant,
+    and its job is the operation's."""
 
     async def bill() -> None:
         raise PermanentError("No such customer.")
@@ -112,7 +113,7 @@ async def test_a_start_that_is_under_way_lets_no_tenant_go(
     service = await start()
     await read_problem(await service.post(PROVISION, json=BODY), 503)
     builder.gate.set()
-    for _ in range(10):  # as many turns as the start needs to go on
+    for _ in range(10):  # as many turns as the start needs to continue
         await asyncio.sleep(0)
     for _ in range(4):
         clock.turn(70)
@@ -128,7 +129,7 @@ async def test_a_start_that_is_under_way_lets_no_tenant_go(
 async def test_an_exception_group_counts_as_its_exceptions(
     start: Start, registry: HandlerRegistry, builder: SlowBuilder, clock: ManualClock
 ) -> None:
-    """A quota that one of the tasks meets is no bug, however often."""
+    """A quota in an exception group is no bug, however often a task meets it."""
 
     @registry.on("TENANT_PROVISIONING")
     async def provision(event: Body, run: Run) -> None:
@@ -155,7 +156,8 @@ async def test_a_clean_up_of_any_body_is_made(
     clock: ManualClock,
     body: dict[str, Any] | None,
 ) -> None:
-    """None: that of the failure itself, which names the start that has failed."""
+    """A handler's clean-up is started with any body; None is the failure's own, which names the
+    failed start."""
 
     @registry.on("TENANT_PROVISIONING_FAILURE")
     async def failed(event: Event[payloads.TenantOutcome], run: Run) -> None:
@@ -174,7 +176,7 @@ async def test_a_clean_up_of_any_body_is_made(
 async def test_a_very_long_pause_is_limited(
     start: Start, registry: HandlerRegistry, pause_s: float
 ) -> None:
-    """A handler has passed milliseconds since 1970 as seconds from now."""
+    """A very long pause, such as milliseconds since 1970, is limited, and the run is in `retry`."""
 
     @registry.on("ORDER")
     async def order(event: Body, run: Run) -> None:
@@ -194,7 +196,8 @@ async def test_the_end_of_a_job_is_shown_whenever_it_comes(
     clock: ManualClock,
     between_attempts: bool,
 ) -> None:
-    """Also while the handler still works, or waits for another attempt."""
+    """The end of a job is shown even if it is detected while the handler works, or waits for
+    another attempt."""
 
     @registry.on("ORDER")
     async def order(event: Body, run: Run) -> None:
@@ -209,7 +212,7 @@ async def test_the_end_of_a_job_is_shown_whenever_it_comes(
         await sweep(service)
 
     async def job_is_recorded() -> None:
-        """A step's action begins once what was before it is recorded."""
+        """A step's action begins once all before it is recorded."""
 
     service = await start()
     await service.post("/events/ORDER", json={"a": 1})
@@ -226,7 +229,7 @@ async def test_the_end_of_a_job_is_shown_whenever_it_comes(
 async def test_a_very_long_reason_ends_the_operation(
     start_in_dynamodb: Start, registry: HandlerRegistry
 ) -> None:
-    """It is cut; it may be the whole output of a program."""
+    """A very long reason, such as a program's whole output, is cut, and the operation ends."""
 
     @registry.on("TENANT_PROVISIONING")
     async def provision(event: Body, run: Run) -> None:
@@ -240,7 +243,8 @@ async def test_a_very_long_reason_ends_the_operation(
 async def test_steps_that_leave_no_room_for_a_failure_leave_it_failed(
     start_in_dynamodb: Start, registry: HandlerRegistry, clock: ManualClock
 ) -> None:
-    """What is remembered can't be forgotten: the bare fact that it failed has room."""
+    """A run whose recorded steps leave no room for the error has failed, without the error's
+    text."""
     attempts: list[int] = []
 
     async def big() -> str:

@@ -1,4 +1,5 @@
-"""Inputs that cost much or that readers take apart: a clear answer, a short one, and little said.
+"""Inputs that cost much or that parsers read differently: a clear and short answer, and a short
+log.
 
 `python -m benchmarks.hostile` measures what each of them costs.
 """
@@ -21,10 +22,10 @@ from orchestrator.testing import InMemoryBuilder
 from tests.acceptance.lambda_functions import ask, post, record
 from tests.acceptance.ways import function_url_event
 
-#: What is stored of a sentence, in UTF-8, and some room for the rest of an answer or of a line.
+#: The stored length of a sentence, in UTF-8, and some room for the rest of an answer or a line.
 LONGEST_ANSWER = LONGEST_LINE = 16_000
 MOST_LINES = 6
-#: What is refused, at least; all else is handled.
+#: The inputs that are refused; all others are handled.
 REFUSED = {
     *("lists, unclosed", "objects, unclosed", "lists in lists", "lists in lists, 101"),
     *("lists in lists, many", "empty lists", "empty objects", "100,000 items", "100,000 keys"),
@@ -42,7 +43,7 @@ REFUSED = {
 
 @pytest.fixture
 def said() -> Iterator[Callable[[], str]]:
-    """What was logged since it was last called, at level warning or above."""
+    """The log since the last call, at level warning or above."""
     stream = io.StringIO()
     with redirect_stderr(stream):
         configure_logs(level="warning", layout="json", redact=SECRET_NAMES)
@@ -63,7 +64,7 @@ def extension() -> Extension:
 
 
 def check_answer(name: str, status: int, text: str) -> None:
-    """A problem with one short sentence, or success."""
+    """The answer is a problem with one short sentence, or success."""
     assert status in ((400, 422) if name in REFUSED else (200,)), (name, text[:300])
     assert len(text) < LONGEST_ANSWER, name
     if status != 200:
@@ -73,7 +74,7 @@ def check_answer(name: str, status: int, text: str) -> None:
 
 
 def check_log(name: str, text: str) -> None:
-    """A few lines, none of them long: what an event makes the service say is bounded."""
+    """The log of an event is a few lines, none of them long."""
     lines = text.splitlines()
     assert len(lines) <= MOST_LINES, (name, lines[:3])
     assert all(len(line) < LONGEST_LINE for line in lines), name
@@ -82,7 +83,7 @@ def check_log(name: str, text: str) -> None:
 async def test_a_hostile_body_gets_a_short_answer(
     settings: Settings, extension: Extension, said: Callable[[], str]
 ) -> None:
-    """Over HTTP; the service goes on."""
+    """Over HTTP a hostile body gets a short answer, and the service continues to work."""
     async with TestClient(TestServer(create_app(settings, extension=extension))) as client:
         headers = {"Content-Type": "application/json"}
         for name in NAMES:
@@ -97,7 +98,7 @@ async def test_a_hostile_body_gets_a_short_answer(
 def test_a_hostile_invocation_gets_a_short_answer(
     settings: Settings, extension: Extension, said: Callable[[], str]
 ) -> None:
-    """The same through a function URL."""
+    """A function URL's request with a hostile body gets a short answer."""
     service = LambdaService(create_app(settings, extension=extension))
     for name in NAMES:
         answer = ask(service, post(function_url_event, body=hostile_body(name, name)))
@@ -109,8 +110,8 @@ def test_a_hostile_invocation_gets_a_short_answer(
 def test_a_hostile_message_stays_in_the_queue_or_is_handled(
     settings: Settings, extension: Extension, said: Callable[[], str]
 ) -> None:
-    """In a batch of SQS: what is no event goes to the dead-letter queue, what fits is handled, and
-    so is what is refused in the ledger."""
+    """In a batch of SQS a message that is no event stays for the dead-letter queue, and any other
+    one is handled or refused in the ledger."""
     service = LambdaService(create_app(settings, extension=extension))
     for number, name in enumerate(NAMES):
         text = hostile_body(name, name).decode("utf-8", "replace")

@@ -30,7 +30,8 @@ filterwarnings = error
 
 
 def run_pytest(folder: Path, *, mode: str | None = None) -> str:
-    """The summary of a user's tests, which pass; `mode` None: by the settings that are there."""
+    """Run a user's tests, which must pass; returns the summary. With `mode` None the existing
+    settings apply."""
     if mode is not None:
         (folder / "pytest.ini").write_text(STRICT.format(mode=mode))
     done = subprocess.run(
@@ -56,7 +57,7 @@ def run_new(folder: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_the_examples_tests_pass(tmp_path: Path, mode: str) -> None:
-    """The handler's and the builder's, in either mode of pytest-asyncio."""
+    """The tests of the example's handler and builder pass in either mode of pytest-asyncio."""
     for example in EXAMPLES.glob("*.py"):
         (tmp_path / example.name).write_text(example.read_text())
     # The example's builder has start_job, find_job and describe_jobs.
@@ -64,8 +65,8 @@ def test_the_examples_tests_pass(tmp_path: Path, mode: str) -> None:
 
 
 def test_the_tests_of_the_docs_pass(tmp_path: Path) -> None:
-    """Each block of docs/testing.md is a module of its own, the last for a running service; the
-    page's lines of pytest.ini are enough, with every warning an error."""
+    """Each block of docs/testing.md passes as a module of its own, with the page's lines of
+    pytest.ini and every warning an error; the last is for a running service."""
     text = (ROOT / "docs" / "testing.md").read_text()
     handler, builder, _ = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     (ini,) = re.findall(r"^```ini\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
@@ -76,7 +77,8 @@ def test_the_tests_of_the_docs_pass(tmp_path: Path) -> None:
 
 
 def test_the_starters_tests_pass(tmp_path: Path) -> None:
-    """And its handler is served by the settings that are written beside it."""
+    """The starter's tests pass, and its handler is served by the settings that are written beside
+    it."""
     folder = tmp_path / "mine"
     done = run_new(folder)
     assert done.returncode == 0, done.stderr
@@ -88,8 +90,8 @@ def test_the_starters_tests_pass(tmp_path: Path) -> None:
 
 
 def test_the_starters_image_is_for_production(tmp_path: Path) -> None:
-    """It refuses to start without authentication and with a ledger in memory; with both set it can
-    be reached from outside of its container."""
+    """The starter's image refuses to start without authentication or with a ledger in memory; with
+    both set it is reachable from outside of its container."""
     write_starter(tmp_path)
     image = dict(re.findall(r"\b(ORCHESTRATOR_\w+)=(\S+)", (tmp_path / "Dockerfile").read_text()))
     config = tmp_path / Path(image["ORCHESTRATOR_CONFIG"]).name
@@ -111,7 +113,8 @@ async def test_the_starters_handler_runs_on_dev(
     monkeypatch: pytest.MonkeyPatch,
     tier: Mapping[str, Any],
 ) -> None:
-    """With each of dev's tiers, whichever of the two names its job has there."""
+    """The starter's handler runs on `dev` with each of its tiers, whichever of the two names its
+    job has."""
     write_starter(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "handlers", raising=False)
@@ -128,7 +131,7 @@ async def test_the_starters_handler_runs_on_dev(
 
 
 def test_a_starter_overwrites_nothing(tmp_path: Path) -> None:
-    """A file of one of its names is an error that names it."""
+    """An existing file of one of the starter's names is an error that names it."""
     mine = tmp_path / "settings.toml"
     mine.write_text("mine")
     done = run_new(tmp_path)
@@ -138,7 +141,7 @@ def test_a_starter_overwrites_nothing(tmp_path: Path) -> None:
 
 
 def test_a_run_that_stays_due_is_an_error_with_its_reason(tmp_path: Path) -> None:
-    """A handler that always fails temporarily can't be settled."""
+    """A run whose handler always fails temporarily is an error of the kit, with the reason."""
     (tmp_path / "test_stuck.py").write_text(
         """
 import pytest

@@ -1,4 +1,4 @@
-"""Batches of an SQS queue in AWS Lambda: what must stay is named, all else is done with.
+"""Batches of an SQS queue in AWS Lambda: failed messages are named, and the others deleted.
 
 The events are those of AWS's documentation (Lambda developer guide, Using Lambda with SQS).
 """
@@ -26,7 +26,7 @@ from tests.acceptance.lambda_functions import Record, record
 
 
 class Calls:
-    """What the handler was called with, and what it does about it."""
+    """The calls of the handler, and how it answers them."""
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
@@ -75,13 +75,13 @@ def failed(service: LambdaService, *records: Record, remaining_s: float = 30) ->
 
 
 def test_a_batch_is_handled(service: LambdaService, calls: Calls) -> None:
-    """Each message once; nothing stays."""
+    """Each message of a batch is handled once, and none stays."""
     assert failed(service, *map(record, range(10))) == []
     assert sorted(calls.numbers) == list(range(10))
 
 
 def test_a_redelivered_message_is_a_duplicate(service: LambdaService, calls: Calls) -> None:
-    """It may have another message id; the envelope's id counts."""
+    """A redelivered message is a duplicate by the envelope's id, even under another message id."""
     again = {**record(1), "messageId": "059f36b4-87a3-44ab-83d2-000000000099"}
     assert failed(service, record(1)) == []
     assert failed(service, again) == []
@@ -94,7 +94,7 @@ def test_a_redelivered_message_is_a_duplicate(service: LambdaService, calls: Cal
 def test_a_message_that_the_ledger_has_is_deleted(
     service: LambdaService, calls: Calls, error: Exception
 ) -> None:
-    """Its run has failed, or is resumed by the sweep: the queue need not count."""
+    """A message whose run has failed, or is resumed by the sweep, is deleted."""
     calls.errors[2] = error
     assert failed(service, record(1), record(2), record(3)) == []
     assert sorted(calls.numbers) == [1, 2, 3]
@@ -104,7 +104,7 @@ def test_a_message_that_the_ledger_has_is_deleted(
 def test_a_message_that_is_no_event_stays_in_the_queue(
     service: LambdaService, calls: Calls, body: str
 ) -> None:
-    """For the dead-letter queue; the others are handled."""
+    """A message that is no event stays for the dead-letter queue, and the others are handled."""
     assert failed(service, record(1), record(2, body=body), record(3)) == [2]
     assert sorted(calls.numbers) == [1, 3]
 
@@ -113,7 +113,7 @@ def test_a_message_that_is_no_event_stays_in_the_queue(
 def test_an_odd_attribute_fails_no_batch(
     service: LambdaService, calls: Calls, count: object
 ) -> None:
-    """A count, a group or a trace that is no text, or no number: both messages are handled."""
+    """A count or a trace of another type fails no message of the batch."""
     odd = record(1)
     odd["attributes"] |= {"ApproximateReceiveCount": count, "AWSTraceHeader": count}
     answer = service.handle({"Records": [odd, record(2)]}, remaining_s=30)
@@ -124,7 +124,8 @@ def test_an_odd_attribute_fails_no_batch(
 def test_the_rest_of_a_group_stays_behind_one_that_stays(
     service: LambdaService, calls: Calls
 ) -> None:
-    """In a FIFO queue, so that nothing overtakes it; other groups go on."""
+    """In a FIFO queue the rest of a failed message's group stays, so that none overtakes it; other
+    groups are handled."""
     records = [
         record(1, group="a"),
         record(2, group="a", body="nonsense"),
@@ -137,7 +138,7 @@ def test_the_rest_of_a_group_stays_behind_one_that_stays(
 
 
 def test_a_group_is_handled_in_turn(service: LambdaService, calls: Calls) -> None:
-    """In the order of the queue."""
+    """A group is handled in the order of the queue."""
     assert failed(service, *(record(number, group="a") for number in range(10))) == []
     assert calls.numbers == list(range(10))
 
@@ -145,7 +146,8 @@ def test_a_group_is_handled_in_turn(service: LambdaService, calls: Calls) -> Non
 def test_a_message_that_is_not_done_in_time_stays_in_the_queue(
     service: LambdaService, calls: Calls
 ) -> None:
-    """Its run is handed back before the function is frozen, and continues at the redelivery."""
+    """The run of a message that isn't done in time is handed back before the function is frozen,
+    and continues at the redelivery."""
     calls.hangs.add(2)
     assert failed(service, record(1), record(2), record(3), remaining_s=0.6) == [2]
     calls.hangs.clear()
@@ -156,7 +158,8 @@ def test_a_message_that_is_not_done_in_time_stays_in_the_queue(
 def test_a_handler_that_does_not_stop_keeps_no_answer_back(
     service: LambdaService, calls: Calls
 ) -> None:
-    """Its message stays, the others are done with, and the function answers in time."""
+    """A handler that ignores cancellation delays no answer: its message stays, and the others are
+    deleted."""
     calls.hangs.add(2)
     calls.stubborn.add(2)
     assert failed(service, record(1), record(2), record(3), remaining_s=0.6) == [2]
@@ -165,12 +168,12 @@ def test_a_handler_that_does_not_stop_keeps_no_answer_back(
 
 
 def test_a_schedule_may_come_by_the_queue(service: LambdaService) -> None:
-    """A sweep is an event like any other, of which no run is kept."""
+    """A schedule's event in a batch is a sweep, and its message is deleted."""
     scheduled = envelope("Scheduled Event", {}, source="aws.events")
     assert failed(service, record(1, body=json.dumps(scheduled))) == []
 
 
 def test_an_empty_batch_is_no_batch(service: LambdaService) -> None:
-    """Lambda never sends one."""
+    """An empty batch, which Lambda never sends, is refused."""
     with pytest.raises(Exception, match="neither an SQS batch"):
         service.handle({"Records": []}, remaining_s=30)

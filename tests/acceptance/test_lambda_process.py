@@ -58,7 +58,8 @@ print("\\n" + json.dumps([invoke(event) for event in json.load(sys.stdin)]))
 
 
 async def invoke(folder: Path, *events: Document, **environment: str) -> tuple[list[Any], str]:
-    """What the module's own handler says in a process of its own, as Lambda keeps one; its log."""
+    """The answers of the module's own handler in a process of its own, as Lambda runs one, and its
+    log."""
     (folder / "my_extension.py").write_text(EXTENSION)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -113,7 +114,8 @@ async def test_the_functions_handler_is_set_up_by_the_environment(tmp_path: Path
 async def test_a_function_that_cannot_start_reports_the_reason(
     tmp_path: Path, environment: dict[str, str], sentence: str
 ) -> None:
-    """One sentence in the log and as the error, each time: the next invocation tries again."""
+    """Each invocation tries to start again, and a failure is one sentence in the log and as the
+    error."""
     event = post(http_api_event)
     said, log = await invoke(
         tmp_path, event, event, **{"ORCHESTRATOR_LEDGER__BACKEND": "memory", **environment}
@@ -128,7 +130,7 @@ async def test_a_function_that_cannot_start_reports_the_reason(
 
 
 def test_a_start_that_fails_leaves_nothing_open(settings: Settings) -> None:
-    """What was opened before is closed, and the next try may succeed."""
+    """A start that fails closes what it has opened, and the next try may succeed."""
     opened, closed = list[int](), list[int]()
 
     @asynccontextmanager
@@ -155,7 +157,7 @@ def test_a_start_that_fails_leaves_nothing_open(settings: Settings) -> None:
 
 
 def test_closing_leaves_nothing_behind(settings: Settings) -> None:
-    """The socket goes with the service."""
+    """Closing the service removes its socket."""
     service = LambdaService(create_app(settings))
     folder = Path(service._folder.name)
     assert folder.exists()

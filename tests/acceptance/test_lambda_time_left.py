@@ -1,4 +1,4 @@
-"""A Lambda function answers before the time that is left to it is over."""
+"""A Lambda function answers before its remaining time is over."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ LEFT_S = 1.5
 
 
 class Hanging(InMemoryLedger):
-    """A ledger that doesn't answer some questions."""
+    """A ledger some of whose reads never return."""
 
     async def find_due(self, **asked: Any) -> Page[str]:
         await asyncio.get_running_loop().create_future()
@@ -52,8 +52,8 @@ def hanging(settings: Settings) -> Iterator[LambdaService]:
 def test_a_short_time_left_shortens_the_deadline(
     hanging: LambdaService, make_event: MakeEvent
 ) -> None:
-    """503 before the function is killed, though `intake.deadline_s` is a minute; the run is
-    handed back, and the redelivery, with more time, goes on with it."""
+    """With little time left the answer is 503 before the function is killed, whatever
+    `intake.deadline_s` is; the run is handed back, and the redelivery resumes it."""
     answer = read_lambda_answer(hanging.handle(post(make_event), remaining_s=0.9), post(make_event))
     assert answer.status == 503, answer.text
     assert "still being handled after 0.6 s" in answer.json()["detail"]
@@ -66,7 +66,7 @@ def test_a_short_time_left_shortens_the_deadline(
 
 
 def test_no_time_left_is_a_try_again(hanging: LambdaService) -> None:
-    """The answer leaves at once, and nothing is begun."""
+    """Without time left the answer is 503 at once, and nothing is begun."""
     event = post(http_api_event)
     assert read_lambda_answer(hanging.handle(event, remaining_s=0), event).status == 503
 
@@ -75,14 +75,15 @@ def test_no_time_left_is_a_try_again(hanging: LambdaService) -> None:
 def test_a_sweep_ends_before_the_function_does(
     hanging: LambdaService, make_event: MakeEvent
 ) -> None:
-    """It is answered 200, and what it didn't get to stays due."""
+    """A sweep is 200 before the function ends, and the rest stays due."""
     event = make_event("POST", "/events/RECONCILE", headers=JSON, body=b"{}")
     answer = read_lambda_answer(hanging.handle(event, remaining_s=LEFT_S), event)
     assert answer.status == 200, answer.text
 
 
 def test_a_sweep_by_way_of_a_queue_ends_before_the_function_does(hanging: LambdaService) -> None:
-    """The message is done with: it would hang as long when it comes again."""
+    """A sweep's message is deleted although the sweep isn't complete, since it would take as long
+    again."""
     body = json.dumps(envelope("RECONCILE", {}))
     message = {
         "messageId": "1",
@@ -96,7 +97,7 @@ def test_a_sweep_by_way_of_a_queue_ends_before_the_function_does(hanging: Lambda
 
 @any_format
 def test_whatever_hangs_is_answered_in_time(hanging: LambdaService, make_event: MakeEvent) -> None:
-    """A route that waits for something that never answers is 503 as well."""
+    """A route whose reads never return is 503 too."""
     event = make_event("GET", "/readyz")
     answer = read_lambda_answer(hanging.handle(event, remaining_s=0.3), event)
     assert (answer.status, answer.media_type) == (503, "application/problem+json")

@@ -1,4 +1,4 @@
-"""A tenant's life, over HTTP: which request is answered how where the tenant stands."""
+"""A tenant's life, over HTTP: how each request is answered in each state."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -47,7 +47,7 @@ Handler = Callable[[Any, Run], Awaitable[None]]
 BUSY_PAUSE_S = 15
 DURING = {PROVISION: "provisioning", DEPLOY: "deploying", DEPROVISION: "deprovisioning"}
 
-#: What a request comes to in each state: it opens, joins, waits, or is refused.
+#: The result of a request in each state: it opens, joins, waits, or is refused.
 TABLE = {
     # state                PROVISIONING DEPLOYMENT DEPROVISIONING
     "unseen": ("opens", "opens", "opens"),
@@ -55,7 +55,7 @@ TABLE = {
     "provisioned": ("refused", "opens", "opens"),
     "provision_failed": ("opens", "refused", "opens"),
     "cleaning_up": ("waits", "waits", "waits"),
-    # What is deployed next is another provisioning's: it joins only by its request key.
+    # The next deployment is another provisioning's: it joins only by its request key.
     "deploying": ("waits", "waits", "waits"),
     "active": ("refused", "opens", "opens"),
     "deployment_failed": ("refused", "opens", "opens"),
@@ -77,12 +77,12 @@ def ledger() -> InMemoryLedger:
 
 @pytest.fixture
 async def full(start_service: StartService, settings: Settings, ledger: InMemoryLedger) -> Client:
-    """The service with a job for everything."""
+    """The service with a job for each operation."""
     return await start_service(with_full_tier(settings), ledger=ledger)
 
 
 async def clean_up(ledger: InMemoryLedger, clock: ManualClock) -> str:
-    """A tenant whose leavings are being cleared away; the address of its run."""
+    """Write a tenant whose clean-up is open; returns the address of its run."""
     operation = OperationRecord(
         operation_id="clean-up-1",
         tenant_id=TENANT,
@@ -114,7 +114,8 @@ async def test_a_request_is_answered_by_the_tenants_state(
     event_type: str,
     expected: str,
 ) -> None:
-    """It opens its operation, joins one like it, waits for another, or is refused for good."""
+    """A request opens its operation, joins one like it, waits for another, or is refused
+    permanently."""
     if state == "cleaning_up":
         first = await clean_up(ledger, clock)
     else:
@@ -145,7 +146,7 @@ async def test_a_request_is_answered_by_the_tenants_state(
 
 
 def test_the_table_is_complete() -> None:
-    """Each state that there is, and a way into each that has one yet."""
+    """The table has each state, and each state but `cleaning_up` has events that lead to it."""
     assert set(TABLE) == {"unseen", *TenantState}
     assert set(WAYS_INTO) == set(TABLE) - {"cleaning_up"}
 
@@ -170,8 +171,8 @@ async def test_a_waiting_run_is_resumed_by_the_sweep(
     state: str,
     status: str,
 ) -> None:
-    """After 15 s, 30 s, 60 s; once the other operation has ended it is due at once, and is handled,
-    or refused for good."""
+    """A waiting run is retried after 15 s, 30 s and 60 s; once the other operation has ended it is
+    due at once, and is handled or refused permanently."""
     await read_success(await send(either, held_by, "first"))
     address = await read_wait(await send(either, waiting, "second"), pause_s=BUSY_PAUSE_S)
     for number in range(3):
@@ -196,7 +197,7 @@ async def test_a_waiting_run_is_resumed_by_the_sweep(
 async def test_a_second_request_joins_what_is_under_way(
     either: Client, codebuild: CodeBuildStandIn, event_type: str, context: str
 ) -> None:
-    """No second build; its own run is kept as a duplicate that leads to the first."""
+    """A second request starts no build, and its own run is a duplicate of the first."""
     first = await read_success(await send(either, event_type, "first", context="key-1"))
     answer = await send(either, event_type, "second", context=context)
     assert await read_success(answer) == first
@@ -213,7 +214,8 @@ async def test_a_second_request_joins_what_is_under_way(
 async def test_no_request_joins_an_operation_without_a_job(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock, keys: tuple[str, str]
 ) -> None:
-    """503 while the first request's run is in `retry`; once its build is known, a replay."""
+    """A second request is 503 while the first one's run is in `retry`, and joins once its build is
+    recorded."""
     codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     first = await read_wait(await send(either, PROVISION, "first", context=keys[0]), pause_s=30)
     second = await read_wait(await send(either, PROVISION, "second", context=keys[1]), pause_s=15)
@@ -234,7 +236,8 @@ async def test_no_request_joins_an_operation_without_a_job(
 async def test_the_same_request_key_is_a_duplicate(
     either: Client, codebuild: CodeBuildStandIn, ended: str | None
 ) -> None:
-    """While the operation goes on and after its end: another event id makes no other request."""
+    """A request with the same key under another event id is a duplicate, while the operation is
+    open and after its end."""
     first = await read_success(await send(either, PROVISION, "first", context="key-1"))
     if ended:
         await read_success(await send(either, f"{PROVISION}_{ended}", "outcome"))
@@ -247,7 +250,7 @@ async def test_the_same_request_key_is_a_duplicate(
 async def test_a_new_request_key_after_the_end_is_a_new_operation(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """A failed provisioning is tried again by a new request, under a start key of its own."""
+    """A new request repeats a failed provisioning, under a start key of its own."""
     first = await read_success(await send(either, PROVISION, "first", context="key-1"))
     await read_success(await send(either, f"{PROVISION}_FAILURE", "outcome"))
     answer = await send(either, PROVISION, "second", context="key-2")
@@ -260,9 +263,9 @@ async def test_a_new_request_key_after_the_end_is_a_new_operation(
 async def test_an_operation_given_back_is_as_if_never_opened(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """It failed without a job: the tenant stands as before, the next event with its key opens it.
+    """After a failure without a job the tenant has its former state, and the next event opens it.
 
-    The start number goes on, since the number before may have reached the builder.
+    The start number is the next one, since the one before may have reached the builder.
     """
     await bring_into(either, "provision_failed")
     builds = len(codebuild.builds)
@@ -283,7 +286,8 @@ async def test_an_operation_given_back_is_as_if_never_opened(
 async def test_a_tenant_whose_first_operation_is_given_back_is_unseen_again(
     either: Client,
 ) -> None:
-    """404 as before, and an outcome for it is honoured."""
+    """A tenant whose first operation is given back is unseen and not listed, and an outcome for it
+    counts."""
     await read_problem(await send(either, PROVISION, "a", tier="GOLD"), 422)
     assert await state_of(either) == "unseen"
     assert (await (await either.get("/tenants")).json())["items"] == []
@@ -294,7 +298,8 @@ async def test_a_tenant_whose_first_operation_is_given_back_is_unseen_again(
 async def test_two_requests_at_once_are_one_operation(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Of twenty, one opens it; the others join or are asked to wait, and then join."""
+    """Of twenty simultaneous requests one opens the operation; the others join, or are 503 and join
+    later."""
     answers = await asyncio.gather(
         *(send(either, PROVISION, f"request-{number}") for number in range(20))
     )

@@ -1,4 +1,4 @@
-"""The way over from arc-saas, from end to end, and back again: docs/migration.md."""
+"""The migration from arc-saas, from end to end, and back again: docs/migration.md."""
 
 import json
 import re
@@ -32,9 +32,9 @@ from tests.conftest import Client, StartService
 from tests.control_plane.receiver import ControlPlane
 from tests.faulty_aws import FaultyAWS
 
-#: What the service adds to a build's variables.
+#: The variables that the service adds to a build's.
 ADDED = {"ORCHESTRATOR_PROJECT", "ORCHESTRATOR_RUN_ID", "TRACEPARENT"}
-#: Where the newest message bus connector listens.
+#: The path of the newest message bus connector.
 CONNECTOR = "/event-bridge/events"
 
 
@@ -47,12 +47,12 @@ class World:
     control_plane: ControlPlane
 
     async def ask(self, api: Client, path: str, tenant_id: str) -> Any:
-        """The control plane requests a tenant, and waits to hear of it."""
+        """The control plane requests a tenant, and waits for its outcome."""
         await self.control_plane.expect(tenant_id, context=f"c-{tenant_id}")
         return await api.post(f"{path}/{PROVISION}", json=request_for(tenant_id))
 
     async def tell(self, api: Client, path: str, build: Build, tenant_id: str) -> None:
-        """The build has succeeded, and its script says so."""
+        """The build has succeeded, and its script reports it."""
         self.old.codebuild.finish(build.id, "SUCCEEDED")
         answer = await api.post(f"{path}/{PROVISIONED}", json=report_of(build, tenant_id))
         assert answer.status == 200, await answer.text()
@@ -62,7 +62,7 @@ class World:
         return [one["initiatorId"] for one in await self.control_plane.accepted()]
 
     def build_of(self, tenant_id: str) -> Build:
-        """The one build of the tenant."""
+        """The only build of the tenant."""
         (build,) = (
             build
             for build in self.old.codebuild.builds.values()
@@ -103,14 +103,14 @@ async def adopt(settings: Settings, *tenants: dict[str, str]) -> str:
 async def test_a_deployment_moves_over_and_back(
     world: World, start_service: StartService, configured: Settings
 ) -> None:
-    """Each tenant has one build and one report, whichever side began and ended it."""
-    # The old deployment: one tenant is there, the build of another one runs.
+    """Each tenant has one build and one report, whichever deployment began and ended it."""
+    # The old deployment: one tenant is provisioned, the build of another one runs.
     await world.ask(world.old_api, "/events", "before")
     await world.tell(world.old_api, "/events", world.build_of("before"), "before")
     await world.ask(world.old_api, "/events", "between")
     assert await world.heard_of() == ["before"]
 
-    # Beside it, a dry run gets the same events: nothing starts, and what would is the same.
+    # Beside it, a dry run gets the same events: it starts nothing, and would start the same.
     dry = attrs.evolve(
         configured, ledger=LedgerSettings(backend="memory"), builders=Builders(dry_run=True)
     )
@@ -124,7 +124,7 @@ async def test_a_deployment_moves_over_and_back(
     would_be["tenant"] = json.dumps(json.loads(would_be["tenant"]))
     assert {name: value for name, value in would_be.items() if name not in ADDED} == expected
 
-    # The switch: tenants at rest are adopted, the rules lead to the service.
+    # The switch: tenants without an open operation are adopted, the rules target the service.
     here = {"id": "before", "tier": "FULL", "state": "active"}
     under_way = {"id": "between", "tier": "FULL", "state": "provisioning"}
     assert await adopt(configured, here, under_way) == "1 adopted, 0 known before, 1 refused"
@@ -135,7 +135,7 @@ async def test_a_deployment_moves_over_and_back(
     refused = await read_problem(await world.ask(service, "/events", "before"), 422)
     assert "already active" in refused["detail"]
 
-    # The build that the old deployment started: its state change says nothing, its report counts.
+    # The build that the old deployment started: its state change is ignored, its report counts.
     build = world.build_of("between")
     await world.tell(service, CONNECTOR, build, "between")
     change = envelope("CodeBuild Build State Change", build.as_state_change(), event_id="change")
@@ -153,14 +153,14 @@ async def test_a_deployment_moves_over_and_back(
     assert (await read_tenant(service, "before"))["tier"] == "FULL"
     assert await state_of(service, "before") == "deprovisioning"
 
-    # Back: the old deployment gets the events again, of builds that the service has started, too.
+    # Back: the old deployment gets the events again, also of builds that the service has started.
     world.old.reports = True
     await world.tell(world.old_api, "/events", world.build_of("after"), "after")
     await world.ask(world.old_api, "/events", "later")
     await world.tell(world.old_api, "/events", world.build_of("later"), "later")
     assert await world.heard_of() == ["before", "between", "after", "later"]
 
-    # A service that was left running reports what it has begun. The control plane refuses that.
+    # A service that still runs reports its own operations, which the control plane refuses.
     await sweep(service)
     assert await state_of(service, "after") == "provisioned"
     assert await world.heard_of() == ["before", "between", "after", "later"]
@@ -169,7 +169,8 @@ async def test_a_deployment_moves_over_and_back(
 async def test_the_ported_handler_starts_what_the_old_one_did(
     world: World, start_service: StartService, configured: Settings
 ) -> None:
-    """The handler of docs/migration.md, run as it stands there."""
+    """The handler of docs/migration.md, run as it is there, starts the same build as the old
+    one."""
     page = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {"__name__": "ported"}

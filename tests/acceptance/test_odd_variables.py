@@ -1,4 +1,4 @@
-"""Values that no job can be given are refused by name, before anything may have been started."""
+"""Values that no job can be given are refused by name, before a start may be out."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ SUPPORT = { until = 2027-01-31T18:00:00Z, from = 08:30:00 }
 async def refusal_of(
     service: Client, body: dict[str, Any], codebuild: CodeBuildStandIn
 ) -> dict[str, Any]:
-    """The problem of a request that leaves nothing behind but a failed run."""
+    """The problem of a request that leaves only a failed run."""
     problem = await read_problem(await service.post(f"/events/{PROVISION}", json=body), 422)
     (run,) = await list_runs(service)
     assert (run["status"], run["attempt"]) == ("failed", 1)
@@ -43,7 +43,7 @@ async def refusal_of(
 
 
 async def trouble_of(settings: Settings, body: dict[str, Any]) -> str:
-    """What `explain` says of a request that wouldn't work; its forms can be printed."""
+    """The trouble that `explain` finds in a request; both of its forms can be printed."""
     explained = await explain_event(settings, PROVISION, json.dumps(body).encode())
     json.dumps(explained.as_json())
     assert explained.trouble is not None
@@ -54,7 +54,7 @@ async def trouble_of(settings: Settings, body: dict[str, Any]) -> str:
 async def test_a_date_of_a_settings_file_is_passed_as_its_text(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, tmp_path: Path
 ) -> None:
-    """TOML has dates; a build gets what was written, and `explain` shows it."""
+    """A date of a TOML file is passed to the build as it was written, and `explain` shows it."""
     path = tmp_path / "mine.toml"
     path.write_text(DATED)
     dated = attrs.evolve(settings, tiers=load_settings(path, environ={}).tiers)
@@ -72,7 +72,8 @@ async def test_a_date_of_a_settings_file_is_passed_as_its_text(
 async def test_a_tiers_attribute_that_is_no_value_is_refused(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, builder: str
 ) -> None:
-    """TOML has numbers that JSON hasn't; the attribute is named, on each builder."""
+    """A tier's number that JSON doesn't have, as TOML allows, is refused by the attribute's name,
+    for each builder."""
     tier = {"jobIdentifier": "standard-tenant", "RATIO": [float("nan")], "builder": builder}
     odd = attrs.evolve(
         settings,
@@ -106,7 +107,8 @@ async def test_an_override_that_is_no_value_is_refused(
     name: str,
     text: str | None,
 ) -> None:
-    """A number beyond all of JavaScript's, or half a character: at its own path."""
+    """An override with a number beyond JavaScript's, or half a surrogate pair, is refused by its
+    path."""
     value = json.loads(text) if text else {"id": TENANT, "size": 10**400}
     body = {
         "tenantId": TENANT,
@@ -115,7 +117,7 @@ async def test_an_override_that_is_no_value_is_refused(
     }
     service = await start_service()
     answer = await service.post(f"/events/{PROVISION}", json=body)
-    if answer.status == 400:  # the reader of JSON has refused it already
+    if answer.status == 400:  # the JSON parser has refused it already
         return
     problem = await read_problem(answer, 422)
     assert [error["path"] for error in problem["errors"]] == [f"{OVERRIDE}.{name}"]
@@ -139,7 +141,7 @@ async def test_an_option_that_is_no_value_is_refused(
     options: dict[str, Any],
     said: str,
 ) -> None:
-    """The tier's option is named, in the answer and by `explain`."""
+    """A wrong option of a tier is named, in the answer and by `explain`."""
     tier = {"jobIdentifier": "standard-tenant", "codebuild": options}
     odd = attrs.evolve(settings, tiers=Tiers(backend="static", static={"DATED": tier}))
     service = await start_service(odd)
@@ -154,7 +156,8 @@ async def test_an_option_that_is_no_value_is_refused(
 async def test_a_state_machine_that_is_not_configured_is_refused(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Before any request to AWS, and by `explain` in the same words."""
+    """An unknown state machine is refused before any request to AWS, and by `explain` in the same
+    words."""
     machines = {"provision": "arn:aws:states:eu-west-1:1:stateMachine:x"}
     tier = {"jobIdentifier": "standard-tenant", "builder": "STEP_FUNCTIONS"}
     odd = attrs.evolve(
@@ -169,7 +172,7 @@ async def test_a_state_machine_that_is_not_configured_is_refused(
 
 
 async def test_a_bug_in_a_builder_is_no_traceback_of_explain(settings: Settings) -> None:
-    """It says which builder it is that can't tell."""
+    """A builder's bug is a sentence of `explain` that names the builder, and no traceback."""
     own = attrs.evolve(settings, extension=f"{EXTENSIONS}.stumbling_builder:extension")
     body = {"tenantId": TENANT, "tier": "STANDARD", "builderConfig": {"type": "MINE"}}
     trouble = await trouble_of(own, body)

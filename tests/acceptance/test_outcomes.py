@@ -1,4 +1,4 @@
-"""How an operation ended, over HTTP: the six outcome types, and builds that aren't ours."""
+"""The six outcome types over HTTP, and builds of other systems."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 def sample(name: str) -> dict[str, Any]:
-    """An event as it was on the bus."""
+    """An event as it was recorded on the bus."""
     event: dict[str, Any] = json.loads((SAMPLES / f"{name}.json").read_text())
     return event
 
@@ -29,7 +29,7 @@ def sample(name: str) -> dict[str, Any]:
 async def test_every_outcome_is_taken_note_of(
     service: Client, codebuild: CodeBuildStandIn, operation: str, outcome: str
 ) -> None:
-    """An outcome for a tenant that existed before the ledger is handled, and starts nothing."""
+    """An outcome of a tenant that is older than the ledger is handled, and starts nothing."""
     event_type = f"{operation}_{outcome}"
     answer = await service.post("/events", json=envelope(event_type, {"tenantId": "t-1"}))
     run = await read_run(service, await read_success(answer))
@@ -38,7 +38,8 @@ async def test_every_outcome_is_taken_note_of(
 
 
 async def test_a_failure_report_needs_no_tenant(service: Client) -> None:
-    """A build that fails in an early phase can't name its tenant yet, and is heard all the same."""
+    """A failure report of a build in an early phase, which can't name its tenant yet, is
+    accepted."""
     detail = {"CODEBUILD_BUILD_ID": "standard-tenant:1", "CODEBUILD_BUILD_SUCCEEDING": "0"}
     event = envelope("TENANT_PROVISIONING_FAILURE", detail)
     await read_success(await service.post("/events", json=event))
@@ -49,8 +50,8 @@ async def test_a_failure_report_needs_no_tenant(service: Client) -> None:
 async def test_a_state_change_of_a_foreign_build_is_ignored(
     service: Client, codebuild: CodeBuildStandIn, detail_type: str, path: str
 ) -> None:
-    """A build that the service didn't start: 200 under both names, and no build is started. So is a
-    redelivery."""
+    """A state change of a build that the service didn't start is 200 under both names, delivered
+    again too, and starts no build."""
     event = {**sample("codebuild_build_state_change"), "detail-type": detail_type}
     for _ in range(2):
         answer = await service.post(path.format(detail_type=detail_type), json=event)
@@ -62,7 +63,7 @@ async def test_a_state_change_of_a_foreign_build_is_ignored(
 async def test_the_samples_in_their_natural_order(
     service: Client, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Request, the build's own report, CodeBuild's: each is answered 200, and one build started."""
+    """Request, self-report and state change are each answered 200, and one build is started."""
     for name in ("tenant_provisioning", "build_self_report", "codebuild_build_state_change"):
         answer = await service.post("/events", json=sample(name))
         assert answer.status == 200, name
@@ -72,7 +73,7 @@ async def test_the_samples_in_their_natural_order(
 
 
 async def test_a_foreign_build_leaves_no_run(service: Client) -> None:
-    """No run is stored for it, so the answer names none."""
+    """A foreign build's state change has no run, so the answer names none."""
     answer = await service.post("/events", json=sample("codebuild_build_state_change"))
     assert answer.status == 200
     assert "Location" not in answer.headers
@@ -81,7 +82,8 @@ async def test_a_foreign_build_leaves_no_run(service: Client) -> None:
 async def test_a_build_of_ours_is_kept_as_what_it_ended(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Its state change leads to the run of the outcome, and leaves none of its own."""
+    """A state change of the service's build has the address of the outcome's run, and no run of its
+    own."""
     await read_success(await service.post("/events", json=provisioning_event()))
     change = sample("codebuild_build_state_change")
     change["detail"] |= {"build-id": only_build(codebuild).arn}
@@ -123,7 +125,7 @@ async def test_the_tenant_moves_with_the_event(
 
 
 async def test_a_tenants_tier_is_remembered(service: Client, codebuild: CodeBuildStandIn) -> None:
-    """A request that names no tier means the one that the tenant was provisioned with."""
+    """A request that names no tier has the tier that the tenant was provisioned with."""
     provisioning = provisioning_event(tenant_id="t-1", tier="STANDARD")
     await read_success(await service.post("/events", json=provisioning))
     codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
@@ -139,7 +141,7 @@ async def test_a_tenants_tier_is_remembered(service: Client, codebuild: CodeBuil
 async def test_a_built_in_handler_serves_another_type(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
-    """The handler decides what happens, not the name of the event's type."""
+    """A built-in handler that is registered for another type does the same for it."""
     registry = HandlerRegistry()
     registry.register("MY_ONBOARDING", handlers.tenant_provisioning)
     service = await start_service(extension=Extension(registry=registry))

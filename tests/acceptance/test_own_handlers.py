@@ -1,4 +1,4 @@
-"""Event types of a user's own, over HTTP."""
+"""Event types of users, over HTTP."""
 
 from typing import Any
 
@@ -24,7 +24,8 @@ BODY = {"field1": "value1", "field2": 123, "nested": {"subfield": True}}
 async def test_a_users_handler_gets_the_body_unchanged(
     start_service: StartService, path: str, sent: dict[str, Any]
 ) -> None:
-    """The business body arrives as it was sent, what was received beside it; the answer is ours."""
+    """A user's handler gets the business body as it was sent, beside the body as received; the
+    answer is the service's."""
     registry = HandlerRegistry()
     seen = []
 
@@ -63,7 +64,7 @@ async def test_a_handler_with_a_model_gets_it_typed(start_service: StartService)
 async def test_a_users_handler_takes_the_place_of_a_built_in_one(
     start_service: StartService,
 ) -> None:
-    """A type that we handle too is the user's as soon as they register it."""
+    """A user's handler replaces the built-in one of its type."""
     registry = HandlerRegistry()
     seen = []
 
@@ -78,7 +79,8 @@ async def test_a_users_handler_takes_the_place_of_a_built_in_one(
 
 
 async def test_a_users_orchestrator_takes_the_place_of_ours(start_service: StartService) -> None:
-    """It gets the type and the JSON as received; whatever it returns, the answer is ours."""
+    """A user's orchestrator gets the type and the JSON as received; whatever it returns, the answer
+    is the service's."""
     seen = []
 
     class Own:
@@ -97,7 +99,8 @@ async def test_a_users_orchestrator_takes_the_place_of_ours(start_service: Start
 async def test_an_orchestrator_that_swallows_sweeps_is_warned_of(
     start_service: StartService, passes_on: bool, warnings: int
 ) -> None:
-    """Once, at the first request for one: by a schedule, no build's end would be seen."""
+    """An orchestrator that doesn't pass sweeps on is warned of once, at the first request for one,
+    since no build's end would be detected."""
 
     @attrs.frozen
     class Own:
@@ -115,7 +118,8 @@ async def test_an_orchestrator_that_swallows_sweeps_is_warned_of(
 
 
 async def test_a_wrapped_orchestrator_still_knows_duplicates(start_service: StartService) -> None:
-    """A wrapper passes type and body alone, and the `Idempotency-Key` reaches ours all the same."""
+    """The `Idempotency-Key` reaches the default orchestrator though its wrapper passes on type and
+    body only."""
     registry = HandlerRegistry()
     handled = []
 
@@ -142,7 +146,7 @@ async def test_a_wrapped_orchestrator_still_knows_duplicates(start_service: Star
 async def test_a_handler_of_a_request_gets_the_job_for_that_request(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
-    """`run.job_identifier` is the teardown's in the handler of a deprovisioning."""
+    """In the handler of a deprovisioning `run.job_identifier` is the teardown's."""
     registry = HandlerRegistry()
     named = []
 

@@ -86,7 +86,7 @@ async def test_every_shape_of_the_event_starts_the_same_build(
 async def test_a_tier_names_its_job_as_job_name_or_job_identifier(
     service: Client, codebuild: CodeBuildStandIn, tier: str, project: str
 ) -> None:
-    """Tiers from the ancestor's table carry `jobName`, newer ones `jobIdentifier`."""
+    """A tier of arc-saas's table names its job as `jobName`, a newer one as `jobIdentifier`."""
     await read_success(await service.post(TYPED_PATH, json=provisioning_event(tier=tier)))
     assert only_build(codebuild).project == project
 
@@ -170,8 +170,8 @@ async def test_the_plans_idp_feature_becomes_the_tenants_identity_provider(
 
 
 async def test_the_run_shows_the_build(service: Client, codebuild: CodeBuildStandIn) -> None:
-    """The run that the answer points to has succeeded; it names the build it started, and links the
-    console's page of it."""
+    """The run that the answer links to has succeeded; it names its build, and links the console's
+    page of it."""
     answer = await service.post(TYPED_PATH, json=provisioning_event())
     run = await read_run(service, await read_success(answer))
     assert (run["status"], run["attempt"], run["error"]) == ("succeeded", 1, None)

@@ -1,4 +1,4 @@
-"""Events that a handler publishes, seen where a rule of EventBridge delivers them."""
+"""Events that a handler publishes, as a rule of EventBridge delivers them."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,7 +31,7 @@ Act = Callable[[Event[dict[str, Any]], Run], Awaitable[None]]
 
 @attrs.frozen
 class Queue:
-    """What a rule for every event of ours sends on."""
+    """The queue of a rule for each event of the bus."""
 
     sqs: Any
     url: str
@@ -60,7 +60,7 @@ async def queue(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Queue]:
 
 @pytest.fixture
 def start(aiohttp_client: Any, clock: ManualClock) -> StartService:
-    """Start the service over the embedded bus; its handler of ORDER does what the test says."""
+    """Start the service over the embedded bus, with the test's handler of ORDER."""
 
     async def start(act: Act, bus: str | None = BUS) -> Client:
         registry = HandlerRegistry()
@@ -83,7 +83,8 @@ def start(aiohttp_client: Any, clock: ManualClock) -> StartService:
 
 
 async def test_a_published_event_arrives(queue: Queue, start: StartService) -> None:
-    """With type, source and detail; the detail also names its tenant and its origin."""
+    """A published event has type, source and detail, and the detail also has its tenant, operation
+    and run."""
 
     async def act(event: Event[dict[str, Any]], run: Run) -> None:
         await run.publish("ORDERED", {"goods": ["bread"], "price": 9.5, "name": "Bjørn"})
@@ -106,7 +107,8 @@ async def test_a_published_event_arrives(queue: Queue, start: StartService) -> N
 
 
 async def test_a_handlers_own_values_win(queue: Queue, start: StartService) -> None:
-    """It may speak of another tenant, operation and run; without any tenant there is none."""
+    """A handler's own tenant, operation and run replace the service's; without a tenant the detail
+    names none."""
 
     async def act(event: Event[dict[str, Any]], run: Run) -> None:
         own = {"tenantId": "mine", "operationId": "o-1", "runId": "r-1"}
@@ -121,7 +123,7 @@ async def test_a_handlers_own_values_win(queue: Queue, start: StartService) -> N
 
 
 async def test_an_event_is_published_once(queue: Queue, start: StartService) -> None:
-    """An attempt that finds the step remembered doesn't publish again."""
+    """A later attempt, which finds the step recorded, doesn't publish again."""
 
     async def act(event: Event[dict[str, Any]], run: Run) -> None:
         await run.publish("ORDERED", {"attempt": run.attempt})
@@ -138,7 +140,8 @@ async def test_an_event_is_published_once(queue: Queue, start: StartService) -> 
 
 
 async def test_two_of_one_type_need_names(queue: Queue, start: StartService) -> None:
-    """With a name each both arrive; without, the second is an error that names the step."""
+    """Two events of one type are published under names of their own; without, the second is an
+    error that names the step."""
     refused = []
 
     async def act(event: Event[dict[str, Any]], run: Run) -> None:
@@ -162,7 +165,7 @@ async def test_two_of_one_type_need_names(queue: Queue, start: StartService) -> 
 
 @pytest.mark.parametrize("bus", [None, ""])
 async def test_without_a_bus_publishing_waits_for_one(start: StartService, bus: str | None) -> None:
-    """503 that names the setting; the run waits in `retry`."""
+    """Without a bus publishing is a 503 that names the setting, and the run is in `retry`."""
 
     async def act(event: Event[dict[str, Any]], run: Run) -> None:
         await run.publish("ORDERED", {})

@@ -1,4 +1,4 @@
-"""Tenants' lives at random: one job at a time for each, and in the end nothing is held."""
+"""Tenants' lives at random: each tenant has one job at a time, and in the end none is held."""
 
 import random
 from typing import Any
@@ -39,7 +39,7 @@ class Life:
 
     @property
     def running(self) -> dict[str, str]:
-        """Start keys by the ids of jobs that run."""
+        """Start keys by the ids of the running jobs."""
         started = self.builder.started
         return {
             one.job.id: one.start_key for one in started if one.job.id not in self.builder._ended
@@ -79,7 +79,8 @@ class Life:
 async def test_nothing_is_doubled_or_held(
     start_service: StartService, settings: Settings, clock: ManualClock, seed: int
 ) -> None:
-    """Events of all types in any order, replays, cancels, sweeps, and jobs that end."""
+    """Events of all types in any order, replays, cancels, sweeps and jobs that end double no job
+    and leave no tenant held."""
     builder, ledger = InMemoryBuilder("B"), InMemoryLedger()
     service = await start_service(
         attrs.evolve(settings, tiers=Tiers(backend="static", static={"FULL": TIER})),

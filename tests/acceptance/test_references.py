@@ -1,4 +1,4 @@
-"""References to secrets in events and tiers: whose may lead where."""
+"""References to secrets in events and tiers, and the names that they may have."""
 
 from typing import Any
 
@@ -35,7 +35,8 @@ def given(codebuild: CodeBuildStandIn, name: str) -> Any:
 async def test_an_event_that_refers_to_what_the_service_keeps_is_refused(
     service: Client, codebuild: CodeBuildStandIn, kind: str, name: str
 ) -> None:
-    """Another tenant's secret isn't handed to its build: 422, and the variable is named."""
+    """An event that refers to a secret of the service, which may be another tenant's, is a 422 that
+    names the variable."""
     event = provisioning_event(override={"MINE": reference(kind, name)})
     problem = await read_problem(await service.post("/events", json=event), 422)
     assert [error["path"] for error in problem["errors"]] == [
@@ -48,7 +49,7 @@ async def test_an_event_that_refers_to_what_the_service_keeps_is_refused(
 
 
 async def test_other_references_are_passed_on(service: Client, codebuild: CodeBuildStandIn) -> None:
-    """They are the sender's business."""
+    """A reference to any other secret is passed on."""
     event = provisioning_event(override={"MINE": reference("SECRETS_MANAGER", "/theirs/db")})
     await read_success(await service.post("/events", json=event))
     assert given(codebuild, "MINE")["value"] == "/theirs/db"
@@ -57,7 +58,7 @@ async def test_other_references_are_passed_on(service: Client, codebuild: CodeBu
 async def test_a_tier_may_refer_to_anything(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """The operator wrote it."""
+    """A tier, which the operator writes, may refer to any secret."""
     full = {**FULL, "SHARED": reference("PARAMETER_STORE", "/orchestrator/shared")}
     tiers = Tiers(backend="static", static={"FULL": full})
     service = await start_service(attrs.evolve(settings, tiers=tiers))

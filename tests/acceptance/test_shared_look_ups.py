@@ -1,6 +1,6 @@
-"""What look-ups after lost answers cost CodeBuild, counted in requests.
+"""The requests that look-ups after lost answers cost on CodeBuild.
 
-`SOAK=20` looks for the starts of 400 and of 800 runs, on pages as long as CodeBuild's.
+`SOAK=20` looks up the starts of 400 and of 800 runs, on pages as long as CodeBuild's.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ LISTING = {"ListBuilds", "ListBuildsForProject", "BatchGetBuilds"}
 
 
 async def lose(service: Client, codebuild: CodeBuildStandIn, runs: int) -> None:
-    """Send so many requests, none of which learns what came of its start."""
+    """Send so many requests, each of which loses the answer to its start."""
     for first in range(0, runs, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, runs))
         events = [
@@ -47,19 +47,21 @@ async def test_look_ups_of_one_sweep_share_their_listings(
     is_made: bool,
     runs: int,
 ) -> None:
-    """Fewer than two requests for each run, whether the builds were made or not; in the end each
-    run has one."""
+    """Look-ups cost fewer than two requests for each run, whether the builds were made or not, and
+    in the end each run has one build."""
     settings = attrs.evolve(settings, intake=Intake(deadline_s=600))
     service = await start_service(settings)
     codebuild.page_size, codebuild.clock = PAGE, lambda: clock.now().timestamp()
     fault = Fault.answer_lost if is_made else Fault.reset
     codebuild.inject("StartBuild", *[fault() for _ in range(2 * runs)])
     await lose(service, codebuild, runs)
-    made = len(codebuild.builds)  # some meet a connection that is closed before they are sent
+    made = len(
+        codebuild.builds
+    )  # some starts fail on a connection that is closed before they are sent
     assert made > runs / 2 if is_made else made == 0
-    codebuild.faults.clear()  # the SDK has given up second tries
+    codebuild.faults.clear()  # the SDK no longer retries
     codebuild.calls.clear()
-    for _ in range(3):  # and meet them in a look-up, too
+    for _ in range(3):  # also in look-ups
         clock.turn(400)
         await service.post("/events/RECONCILE", json={})
     asked = Counter(action for action, _ in codebuild.calls)

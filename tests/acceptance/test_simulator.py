@@ -1,4 +1,4 @@
-"""The simulator does to an app what EventBridge would do; a user sees what came of it."""
+"""The simulator delivers to an app as EventBridge would, and returns the deliveries."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -20,7 +20,7 @@ EVENT = {"id": "e-1", "detail-type": "ORDER", "detail": {}}
 
 
 class App:
-    """Answers in turn, the last answer for ever; None hangs up."""
+    """Gives the answers in turn, and repeats the last one; None closes the connection."""
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
@@ -62,7 +62,7 @@ def simulator(client: Any, clock: ManualClock) -> EventBridgeSimulator:
 async def test_an_accepted_event_is_delivered_once(
     simulator: EventBridgeSimulator, app: App
 ) -> None:
-    """As an API destination sends it."""
+    """An accepted event is delivered once, as an API destination sends it."""
     (delivered,) = (await simulator.deliver([EVENT])).all
     assert (delivered.status, delivered.dead_letter_reason) == (200, None)
     assert [body for _, body in app.seen] == [EVENT]
@@ -96,7 +96,8 @@ async def test_the_status_decides_whether_an_event_is_retried(
     api_destination: bool,
     api_gateway: bool,
 ) -> None:
-    """By the two tables; others go to the dead-letter queue at once."""
+    """The target's table of statuses decides whether an event is retried or goes to the dead-letter
+    queue at once."""
     simulator.target = target
     app.answers = [(status, {}), (200, {})]
     deliveries = await simulator.deliver([EVENT])
@@ -107,14 +108,14 @@ async def test_the_status_decides_whether_an_event_is_retried(
 
 @pytest.mark.parametrize("text", ["90", "Fri, 20 Nov 2026 09:01:30 GMT"])
 async def test_retry_after_is_kept(simulator: EventBridgeSimulator, app: App, text: str) -> None:
-    """In seconds, or as a date."""
+    """`Retry-After` is obeyed, in seconds or as a date."""
     app.answers = [(503, {"Retry-After": text}), (200, {})]
     await simulator.deliver([EVENT])
     assert [since for since, _ in app.seen] == [0, 90]
 
 
 async def test_a_negative_pause_ends_it(simulator: EventBridgeSimulator, app: App) -> None:
-    """EventBridge takes it for "never again"."""
+    """A negative `Retry-After` ends the retries, as in EventBridge."""
     app.answers = [(503, {"Retry-After": "-1"}), (200, {})]
     assert len((await simulator.deliver([EVENT])).dead_letters) == 1
 
@@ -122,7 +123,8 @@ async def test_a_negative_pause_ends_it(simulator: EventBridgeSimulator, app: Ap
 async def test_an_event_is_retried_for_a_day(
     simulator: EventBridgeSimulator, app: App, clock: ManualClock
 ) -> None:
-    """185 times at most; then it goes to the dead-letter queue."""
+    """An event is retried for a day and at most 185 times, and then goes to the dead-letter
+    queue."""
     app.answers = [(503, {})]
     began = clock.now()
     (dead,) = (await simulator.deliver([EVENT])).dead_letters
@@ -134,7 +136,7 @@ async def test_an_event_is_retried_for_a_day(
 async def test_a_short_lived_bus_gives_up_soon(
     simulator: EventBridgeSimulator, app: App, clock: ManualClock
 ) -> None:
-    """5 tries within 300 s."""
+    """A short-lived bus gives up after 5 tries within 300 s."""
     simulator.policy = SHORT_LIVED_BUS
     app.answers = [(503, {})]
     began = clock.now()
@@ -144,7 +146,7 @@ async def test_a_short_lived_bus_gives_up_soon(
 
 
 async def test_events_come_twice_and_in_disorder(simulator: EventBridgeSimulator, app: App) -> None:
-    """The same way for the same seed."""
+    """Events are delivered twice and out of order, at the given rates."""
     simulator.duplicates, simulator.disorder_s = 0.5, 60
     events = [{**EVENT, "id": f"e-{number}"} for number in range(40)]
     await simulator.deliver(events)
@@ -157,7 +159,7 @@ async def test_events_come_twice_and_in_disorder(simulator: EventBridgeSimulator
 async def test_the_simulator_continues_meanwhile(
     simulator: EventBridgeSimulator, app: App, clock: ManualClock
 ) -> None:
-    """The test says when time has passed."""
+    """The simulator calls `meanwhile` whenever time has passed."""
     moments = []
 
     async def note(now: Any) -> None:
@@ -172,7 +174,7 @@ async def test_the_simulator_continues_meanwhile(
 async def test_our_service_is_met_as_it_is(
     start_service: Callable[..., Any], clock: ManualClock
 ) -> None:
-    """One line in a user's test."""
+    """The service's own client needs one line in a user's test."""
     service = await start_service()
     deliveries = await EventBridgeSimulator(service, clock).deliver([provisioning_event()])
     assert not deliveries.dead_letters

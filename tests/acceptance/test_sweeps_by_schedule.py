@@ -1,4 +1,4 @@
-"""An event of a schedule is a sweep, by every way in."""
+"""A schedule's event is a sweep, by each entry point."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ async def test_a_schedule_sweeps_over_http(
     raw: dict[str, Any],
     path: str,
 ) -> None:
-    """It resumes what is due; no run is kept of it, and it is never a duplicate."""
+    """A schedule's event resumes what is due, has no run, and is never a duplicate."""
     service = await start_service(extension=extension)
     await read_problem(await service.post("/events/WAITING", json={}), 503)
     for attempts in (1, 2):
@@ -54,7 +54,7 @@ def test_a_schedule_sweeps_on_lambda(
     raw: dict[str, Any],
     way: str,
 ) -> None:
-    """By way of a queue, or as the function's target itself."""
+    """On Lambda a schedule sweeps with a queue or the function itself as its target."""
     records = [sqs_record(raw)]
     ways: dict[str, Any] = {"direct": raw, "event source": {"Records": records}, "Pipes": records}
     function.handle({"Records": [sqs_record(envelope("WAITING", {}))]}, remaining_s=30)
@@ -72,7 +72,7 @@ async def test_a_schedule_sweeps_by_a_worker(
     seen: Seen,
     raw: dict[str, Any],
 ) -> None:
-    """Of a queue that the schedule has as its target."""
+    """A worker sweeps for the event of a schedule whose target is its queue."""
     inbox, ledger = InMemoryInbox(clock), InMemoryLedger()
     parts: dict[str, Any] = {"extension": extension, "clock": clock, "ledger": ledger}
     for event in (envelope("WAITING", {}), raw):
@@ -83,7 +83,7 @@ async def test_a_schedule_sweeps_by_a_worker(
 
 
 class DownLedger(InMemoryLedger):
-    """Can't be reached."""
+    """A ledger that is unreachable."""
 
     async def load(self, keys: Any) -> Any:
         raise TemporaryError("no ledger")
@@ -93,7 +93,7 @@ class DownLedger(InMemoryLedger):
 
 
 def test_a_sweep_that_fails_is_an_error_of_the_function(settings: Settings) -> None:
-    """So that it shows among Lambda's errors, and may be tried again."""
+    """A sweep that fails is an error of the function, so that Lambda counts it and may retry it."""
     service = LambdaService(create_app(settings, ledger=DownLedger(), hands_back=True))
     try:
         with pytest.raises(SweepFailedError, match="the log says why"):

@@ -1,4 +1,4 @@
-"""Traces: an event's spans from its sender to its job and its report, in a file of memory."""
+"""Traces: an event's spans from its sender to its job and its report, exported into memory."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ X_RAY = f"Root=1-{TRACE_ID[:8]}-{TRACE_ID[8:]};Parent={SPAN_ID};Sampled=1"
 
 @attrs.frozen
 class Traces:
-    """What was exported."""
+    """The exported spans."""
 
     tracing: OpenTelemetryTracing
     exporter: InMemorySpanExporter
@@ -86,7 +86,8 @@ def span_id(span: ReadableSpan) -> int:
 async def test_an_event_continues_the_trace_of_its_request(
     service: Client, codebuild: CodeBuildStandIn, traces: Traces, headers: dict[str, str]
 ) -> None:
-    """Request, event, the job's start and the request to AWS, each within the one before."""
+    """Request, event, the job's start and the request to AWS are spans within each other, in the
+    sender's trace."""
     detail = {"tenantId": "t-1", "tier": "FULL"}
     answer = await service.post("/events", json=envelope(PROVISION, detail), headers=headers)
     assert answer.status == 200
@@ -111,7 +112,8 @@ async def test_an_event_continues_the_trace_of_its_request(
 async def test_a_job_is_given_the_trace_that_opened_its_operation(
     service: Client, codebuild: CodeBuildStandIn, traces: Traces
 ) -> None:
-    """TRACEPARENT of the build: its own spans belong to the event's."""
+    """The build's TRACEPARENT is the event's span, so that the build's own spans belong to its
+    trace."""
     await send(service, PROVISION, "request")
     event = traces.one(f"process {PROVISION}")
     given = variables(only_build(codebuild))["TRACEPARENT"]
@@ -121,7 +123,8 @@ async def test_a_job_is_given_the_trace_that_opened_its_operation(
 async def test_a_start_that_is_sent_again_has_the_first_trace(
     service: Client, codebuild: CodeBuildStandIn, traces: Traces, clock: ManualClock
 ) -> None:
-    """Other variables under the same start key would be refused; the retry links to the opener."""
+    """A start that is sent again has the first trace, since other variables under its start key
+    would be refused; the retry's span links to the opener's."""
     codebuild.faults.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     assert (await send(service, PROVISION, "request")).status == 503
     opener = traces.one(f"process {PROVISION}")
@@ -136,7 +139,7 @@ async def test_a_start_that_is_sent_again_has_the_first_trace(
 async def test_a_clean_up_links_to_the_event_that_opened_the_failed_operation(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, traces: Traces
 ) -> None:
-    """No sender has asked for it, so it belongs to that event."""
+    """A clean-up, which has no sender, links to the event that opened the failed operation."""
     tier = {"jobIdentifier": "standard-tenant", "cleanupJobIdentifier": "standard-tenant-teardown"}
     tiers = Tiers(backend="static", static={"FULL": tier})
     service = await start_service(attrs.evolve(settings, tiers=tiers), tracing=traces.tracing)
@@ -151,7 +154,8 @@ async def test_a_clean_up_links_to_the_event_that_opened_the_failed_operation(
 async def test_an_outcome_links_to_the_event_that_opened_its_operation(
     service: Client, codebuild: CodeBuildStandIn, traces: Traces
 ) -> None:
-    """It comes hours later, in a trace of its own; so do a check by the sweep, and its end."""
+    """An outcome, which may follow hours later, has a trace of its own, and links to the event that
+    opened its operation."""
     await send(service, PROVISION, "request")
     opener = traces.one(f"process {PROVISION}")
     build = only_build(codebuild)
@@ -168,7 +172,8 @@ async def test_an_outcome_links_to_the_event_that_opened_its_operation(
 async def test_a_sweep_links_to_what_it_checks(
     service: Client, codebuild: CodeBuildStandIn, traces: Traces, clock: ManualClock
 ) -> None:
-    """The check of a job, and the outcome that it comes to."""
+    """The check of a job by a sweep, and its outcome, link to the event that opened the
+    operation."""
     await send(service, PROVISION, "request")
     opener = traces.one(f"process {PROVISION}")
     codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
@@ -189,7 +194,8 @@ async def test_a_report_links_to_the_event_that_opened_its_operation(
     control_plane: ControlPlane,
     traces: Traces,
 ) -> None:
-    """And the request to the control plane carries the trace on, without what is secret."""
+    """A report links to the event that opened its operation, and the span of its request has the
+    address without secrets."""
     secret = f"{control_plane.url}?key=hunter2#hunter2"
     callback = Callback(url=secret, after="provisioning", timeout_s=30)
     service = await start_service(attrs.evolve(settings, callback=callback), tracing=traces.tracing)
@@ -205,7 +211,8 @@ async def test_a_report_links_to_the_event_that_opened_its_operation(
 
 
 async def test_a_cloudevent_links_to_its_own_trace(service: Client, traces: Traces) -> None:
-    """Its `traceparent` is that of its creation; the request may be of another trace."""
+    """The span of a CloudEvent links to its `traceparent`, which is that of its creation, and is in
+    the request's trace."""
     event = {
         "specversion": "1.0",
         "type": "ORDER",
@@ -227,7 +234,8 @@ async def test_a_cloudevent_links_to_its_own_trace(service: Client, traces: Trac
 async def test_a_message_continues_the_trace_of_its_sender(
     start_desk: StartDesk, traces: Traces
 ) -> None:
-    """SQS passes it as an attribute; sent and processed are spans of the conventions."""
+    """The span of a message continues the sender's trace, which SQS passes as an attribute; sending
+    and processing have spans by the conventions."""
     desk = await start_desk(tracing=traces.tracing)
     await accepted(desk, envelope(PROVISION, {"tenantId": "t-1", "tier": "FULL"}))
     sent = traces.one("send events")
@@ -246,7 +254,7 @@ async def test_a_message_continues_the_trace_of_its_sender(
 async def test_aws_requests_are_children_of_their_event(
     start_service: StartService, in_dynamodb: Settings, aws: FaultyAWS, traces: Traces
 ) -> None:
-    """Claim, tier, start and settle, whichever transport sends them."""
+    """Each request to AWS is in its event's trace, whichever transport sends it."""
     service = await start_service(in_dynamodb, tracing=traces.tracing)
     await send(service, PROVISION, "request")
     event = traces.one(f"process {PROVISION}")
@@ -260,7 +268,7 @@ async def test_aws_requests_are_children_of_their_event(
 
 
 async def test_no_secret_is_in_a_span(service: Client, traces: Traces) -> None:
-    """Neither the request's own nor what AWS is sent."""
+    """No span has a secret of the request or of what is sent to AWS."""
     await send(service, PROVISION, "request", secret="hunter2", context="hunter2-context")
     text = "".join(span.to_json() for span in traces.exporter.get_finished_spans())
     assert "RUN standard-tenant" in text

@@ -23,18 +23,18 @@ STATUS_CHANGE = "Step Functions Execution Status Change"
 
 @pytest.fixture
 async def over_machines(start_service: StartService, on_step_functions: Settings) -> Client:
-    """The service, whose jobs are executions."""
+    """The service with executions as its jobs."""
     return await start_service(on_step_functions)
 
 
 @pytest.fixture
 async def on_machines(over_machines: Client) -> Client:
-    """It has started one for the tenant."""
+    """The service, which has started an execution for the tenant."""
     await read_success(await send(over_machines, PROVISION, "request"))
     return over_machines
 
 
-def told_of(execution: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+def status_change_of(execution: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     detail = {**execution, **changes}
     return envelope(STATUS_CHANGE, detail, event_id=str(sorted(changes.items())))
 
@@ -43,9 +43,11 @@ def told_of(execution: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
 async def test_a_message_ends_no_execution_that_runs(
     on_machines: Client, step_functions: StepFunctionsStandIn, status: str
 ) -> None:
-    """DescribeExecution says that it runs."""
+    """No message ends an execution that runs by DescribeExecution."""
     (execution,) = step_functions.executions.values()
-    await post(on_machines, told_of(execution, status=status, output='{"APP_PLANE_URL": "x"}'))
+    await post(
+        on_machines, status_change_of(execution, status=status, output='{"APP_PLANE_URL": "x"}')
+    )
     assert await state_of(on_machines) == "provisioning"
     assert execution["status"] == "RUNNING"
 
@@ -53,16 +55,16 @@ async def test_a_message_ends_no_execution_that_runs(
 async def test_a_message_of_an_unknown_execution_with_a_start_key_is_503(
     over_machines: Client, step_functions: StepFunctionsStandIn
 ) -> None:
-    """Step Functions may not know it yet. On a state machine that isn't configured it is
-    ignored."""
+    """A message about an execution that Step Functions may not list yet is 503; on a state machine
+    that isn't configured it is ignored."""
     step_functions.inject("StartExecution", *[Fault.answer_lost()] * 2)
     await read_problem(await send(over_machines, PROVISION, "request"), 503)
     ((arn, _),) = step_functions.executions.items()
     step_functions.executions.clear()
     before = read_ledger(over_machines)
     theirs = arn.replace(":provision:", ":theirs:")
-    await post(over_machines, told_of({"executionArn": theirs}, status="RUNNING"))
-    event = told_of({"executionArn": arn}, status="RUNNING")
+    await post(over_machines, status_change_of({"executionArn": theirs}, status="RUNNING"))
+    event = status_change_of({"executionArn": arn}, status="RUNNING")
     await read_problem(await over_machines.post("/events", json=event), 503)
     assert read_ledger(over_machines) == before
 
@@ -70,17 +72,17 @@ async def test_a_message_of_an_unknown_execution_with_a_start_key_is_503(
 async def test_a_redriven_execution_of_an_ended_operation_is_stopped(
     on_machines: Client, step_functions: StepFunctionsStandIn
 ) -> None:
-    """It would run beside the tenant's next one. 503 until Step Functions has answered the stop;
-    each time that it runs again, however late."""
+    """An execution that is redriven after its operation's end, where it would run beside the
+    tenant's next one, is stopped each time; the answer is 503 until the stop is confirmed."""
     (execution,) = step_functions.executions.values()
     step_functions.finish(execution["executionArn"], "FAILED")
-    await read_success(await on_machines.post("/events", json=told_of(execution)))
+    await read_success(await on_machines.post("/events", json=status_change_of(execution)))
     assert await state_of(on_machines) == "provision_failed"
     before = read_ledger(on_machines)
     for count in (1, 2):
         step_functions.redrive(execution["executionArn"])
         step_functions.inject("StopExecution", *[Fault.error("ThrottlingException")] * 2)
-        event = told_of(execution)
+        event = status_change_of(execution)
         await read_problem(await on_machines.post("/events", json=event), 503)
         assert (execution["status"], execution["redriveCount"]) == ("RUNNING", count)
         await post(on_machines, event)
@@ -91,21 +93,21 @@ async def test_a_redriven_execution_of_an_ended_operation_is_stopped(
 async def test_an_execution_that_was_redriven_before_its_end_was_claimed_runs(
     on_machines: Client, step_functions: StepFunctionsStandIn, clock: ManualClock
 ) -> None:
-    """The event of its failure comes late, and Step Functions says that it runs: its end is yet
-    to come."""
+    """A late failure event of an execution that was redriven since ends nothing; the execution's
+    second end does."""
     (execution,) = step_functions.executions.values()
     arn = execution["executionArn"]
     step_functions.finish(arn, "FAILED")
-    failed = told_of(execution)
+    failed = status_change_of(execution)
     step_functions.redrive(arn)
-    for event in (failed, told_of(execution)):
+    for event in (failed, status_change_of(execution)):
         await post(on_machines, event)
     clock.turn(62)
     await sweep(on_machines)
     assert execution["status"] == "RUNNING"
     assert await state_of(on_machines) == "provisioning"
     step_functions.finish(arn, "SUCCEEDED")
-    for event in (told_of(execution), failed):
+    for event in (status_change_of(execution), failed):
         await read_success(await on_machines.post("/events", json=event))
     assert await state_of(on_machines) == "provisioned"
 
@@ -113,7 +115,8 @@ async def test_an_execution_that_was_redriven_before_its_end_was_claimed_runs(
 async def test_an_execution_that_is_redriven_while_its_end_is_handled_is_stopped(
     start_service: StartService, settings: Settings, step_functions: StepFunctionsStandIn
 ) -> None:
-    """Its end is claimed, and not settled yet: it can't be undone."""
+    """An execution that is redriven after its end was claimed, though not settled, is stopped,
+    since the end is final."""
     registry = HandlerRegistry()
     reached, release = asyncio.Event(), asyncio.Event()
 
@@ -135,10 +138,10 @@ async def test_an_execution_that_is_redriven_while_its_end_is_handled_is_stopped
     await read_success(await send(service, PROVISION, "request"))
     (execution,) = step_functions.executions.values()
     step_functions.finish(execution["executionArn"], "FAILED")
-    ending = asyncio.create_task(service.post("/events", json=told_of(execution)))
+    ending = asyncio.create_task(service.post("/events", json=status_change_of(execution)))
     await reached.wait()
     step_functions.redrive(execution["executionArn"])
-    await post(service, told_of(execution))
+    await post(service, status_change_of(execution))
     assert execution["status"] == "ABORTED"
     release.set()
     assert (await ending).status == 200

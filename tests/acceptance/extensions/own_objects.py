@@ -20,7 +20,7 @@ class PaperBuilder:
 
 
 class Gate:
-    """Lets only one kind of sender in, judged by the envelope."""
+    """An orchestrator that accepts one kind of sender only, by the envelope."""
 
     def __init__(self, default: Any) -> None:
         self._default = default

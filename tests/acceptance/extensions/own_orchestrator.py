@@ -1,4 +1,4 @@
-"""A user's module: an orchestrator of their own, which knows nothing of ours."""
+"""A user's module: an orchestrator of their own, which doesn't use the default one."""
 
 import json
 from typing import Any

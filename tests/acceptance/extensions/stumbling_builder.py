@@ -1,4 +1,4 @@
-"""A user's module: a builder that can't tell what it would start, for a bug."""
+"""A user's module: a builder whose bug prevents it from describing what it would start."""
 
 from collections.abc import Mapping
 from typing import Any
