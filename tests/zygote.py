@@ -110,7 +110,7 @@ async def start(
         ("stdin", stdin, 0),
         ("stdout", stdout, 1),
         ("stderr", stderr, 2),
-        ("told", subprocess.PIPE, -1),
+        ("reports", subprocess.PIPE, -1),
     ):
         if stream == subprocess.PIPE:
             read, write = os.pipe()
@@ -128,7 +128,7 @@ async def start(
     finally:
         for descriptor in theirs:
             os.close(descriptor)
-    reports = await _reader(ours["told"])
+    reports = await _reader(ours["reports"])
     child = Child(int(await reports.readline()), reports)
     if "stdin" in ours:
         child.stdin = await _writer(ours["stdin"])

@@ -89,7 +89,7 @@ async def control_plane(clock: ManualClock) -> AsyncIterator[ControlPlane]:
 
 @pytest.fixture
 def in_dynamodb(settings: Settings) -> Settings:
-    """Ledger and tiers in DynamoDB, and time enough for moto: a second try would count."""
+    """Settings with ledger and tiers in DynamoDB."""
     return attrs.evolve(
         settings,
         ledger=LedgerSettings(backend="dynamodb", table=LEDGER),

@@ -38,7 +38,7 @@ async def change_state(service: Client, build: Build, *, event_id: str = "change
     return await post(service, envelope("CodeBuild Build State Change", change, event_id=event_id))
 
 
-async def tell(
+async def send_self_report(
     service: Client, build: Build, event_type: str, *, event_id: str = "told", **more: Any
 ) -> str:
     """The build reports on itself, with its whole environment."""

@@ -22,5 +22,5 @@ async def work_off(settings: Settings, inbox: InMemoryInbox, **parts: Any) -> No
         attrs.evolve(settings, intake=Intake(queue_url=QUEUE)), inbox=inbox, **parts
     )
     async with TestClient(TestServer(app, host="127.0.0.1")), asyncio.timeout(30):
-        while len(inbox):  # noqa: ASYNC110 - what it waits for tells nobody
+        while len(inbox):  # noqa: ASYNC110 - what it waits for sends no notification
             await asyncio.sleep(0.001)

@@ -179,5 +179,5 @@ async def open_ledger_table(
 
 
 def over_dynamodb(settings: Settings) -> Settings:
-    """The settings with the ledger in DynamoDB, and patience: moto can't tell a second try."""
+    """The settings with the ledger in DynamoDB."""
     return attrs.evolve(settings, ledger=LedgerSettings(backend="dynamodb"))

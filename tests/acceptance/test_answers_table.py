@@ -99,7 +99,7 @@ def earlier(event: Mapping[str, Any]) -> Before:
     return before
 
 
-def in_hand(event: dict[str, Any]) -> Before:
+def in_progress(event: dict[str, Any]) -> Before:
     """Another replica has claimed an event, and is handling it."""
 
     async def before(scene: Scene) -> None:
@@ -127,7 +127,7 @@ def codebuild_fails(make_fault: Callable[[], Fault], times: int = 1) -> Before:
     return before
 
 
-async def nobody_listens(scene: Scene) -> None:
+async def codebuild_is_unreachable(scene: Scene) -> None:
     """CodeBuild's endpoint refuses connections."""
     scene.monkeypatch.setenv("AWS_ENDPOINT_URL_CODEBUILD", "http://127.0.0.1:9")
 
@@ -224,7 +224,7 @@ TABLE: dict[str, Row] = {
         before=earlier(provisioning_event()), body=provisioning()
     ),
     "the same event is being handled right now": Row(
-        status=503, run="running", detail="being handled right now", before=in_hand(MINE)
+        status=503, run="running", detail="being handled right now", before=in_progress(MINE)
     ),
     "temporary: throttling": temporary(
         detail="Rate exceeded", before=codebuild_fails(partial(Fault.error, *THROTTLED), times=2)
@@ -240,7 +240,7 @@ TABLE: dict[str, Row] = {
     "temporary: our own table missing": temporary(
         detail="The table of tier STANDARD", extension={"tiers": tier_table_is_missing}
     ),
-    "temporary: refused connection": temporary(before=nobody_listens),
+    "temporary: refused connection": temporary(before=codebuild_is_unreachable),
     "temporary: time-out": temporary(
         before=codebuild_fails(Fault.slow, times=2), settings={"aws": Aws(read_timeout_s=0.2)}
     ),

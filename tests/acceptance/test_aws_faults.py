@@ -111,11 +111,11 @@ async def test_an_endpoint_that_refuses_connections_is_worth_another_delivery(
     handles the redelivery."""
     ledger = InMemoryLedger()
     event = provisioning_event()
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
         with monkeypatch.context() as cut_off:
             cut_off.setenv(
-                "AWS_ENDPOINT_URL_CODEBUILD", f"http://127.0.0.1:{nobody.getsockname()[1]}"
+                "AWS_ENDPOINT_URL_CODEBUILD", f"http://127.0.0.1:{refusing.getsockname()[1]}"
             )
             service = await start_service(ledger=ledger)
             problem = await read_problem(await service.post("/events", json=event), 503)

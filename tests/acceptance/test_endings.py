@@ -17,7 +17,15 @@ from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.settings import Operations, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success
-from tests.acceptance.endings import ENDS, STATUSES, change_state, outcome, post, read_ledger, tell
+from tests.acceptance.endings import (
+    ENDS,
+    STATUSES,
+    change_state,
+    outcome,
+    post,
+    read_ledger,
+    send_self_report,
+)
 from tests.acceptance.stories import (
     FULL,
     PROVISION,
@@ -55,7 +63,9 @@ async def test_every_end_is_noticed_by_every_way(
             case "state change":
                 await change_state(service, build, event_id=f"change-{number}")
             case "own report":
-                await tell(service, build, f"{event_type}_SUCCESS", event_id=f"told-{number}")
+                await send_self_report(
+                    service, build, f"{event_type}_SUCCESS", event_id=f"told-{number}"
+                )
             case "sweep":
                 await sweep(service)
     succeeded = status == "SUCCEEDED"
@@ -141,7 +151,9 @@ async def test_a_success_report_before_the_last_command_ends_nothing(
     body = {"tenantId": TENANT, "tier": "STANDARD"}
     await read_success(await service.post(f"/events/{PROVISION}", json=body))
     build = only_build(codebuild)
-    report_run = await read_run(service, await tell(service, build, f"{PROVISION}_SUCCESS"))
+    report_run = await read_run(
+        service, await send_self_report(service, build, f"{PROVISION}_SUCCESS")
+    )
     assert report_run["status"] == "succeeded"
     assert "once the builder says" in report_run["note"]
     assert await state_of(service) == "provisioning"
@@ -180,8 +192,8 @@ async def test_a_self_report_of_a_foreign_build_ends_nothing(
     stranger = {"tenantId": TENANT, "CODEBUILD_BUILD_ID": "standard-tenant:a-strangers"}
     address = await post(service, envelope(f"{PROVISION}_SUCCESS", stranger))
     assert (await read_run(service, address))["note"] == "It ends no operation of this tenant."
-    nobody = {"CODEBUILD_BUILD_ID": "standard-tenant:a-strangers"}
-    address = await post(service, envelope(f"{PROVISION}_SUCCESS", nobody, event_id="2"))
+    without_tenant = {"CODEBUILD_BUILD_ID": "standard-tenant:a-strangers"}
+    address = await post(service, envelope(f"{PROVISION}_SUCCESS", without_tenant, event_id="2"))
     assert "names no tenant" in (await read_run(service, address))["note"]
     assert await state_of(service) == "provisioning"
 
@@ -258,7 +270,7 @@ async def test_a_report_of_an_earlier_start_ends_nothing(
     await read_success(await replay(service, address, force=True))
     assert await state_of(service) == "provisioning"
     await change_state(service, first, event_id="late")
-    await tell(service, first, f"{PROVISION}_FAILURE", event_id="late too")
+    await send_self_report(service, first, f"{PROVISION}_FAILURE", event_id="late too")
     assert await state_of(service) == "provisioning"
 
 
@@ -302,7 +314,7 @@ async def test_no_secret_of_a_builds_environment_is_kept(
     await read_success(await send(service, PROVISION, "request"))
     build = only_build(codebuild)
     build.overrides.append({"name": "CLIENT_SECRET", "value": "hush-hush"})
-    await tell(service, build, f"{PROVISION}_SUCCESS", DB_PASSWORD="hush-hush")
+    await send_self_report(service, build, f"{PROVISION}_SUCCESS", DB_PASSWORD="hush-hush")
     exported = {"APP_PLANE_URL": "https://a.example", "ADMIN_TOKEN": "hush-hush"}
     codebuild.finish(build.id, "SUCCEEDED", exported=exported)
     await change_state(service, build)
@@ -357,7 +369,7 @@ async def test_an_end_is_kept_in_each_ledger(either: Client, status: Any, way: s
         case "state change":
             await change_state(either, build)
         case "own report":
-            await tell(either, build, f"{PROVISION}_SUCCESS")
+            await send_self_report(either, build, f"{PROVISION}_SUCCESS")
         case "sweep":
             await sweep(either)
     succeeded = status == "SUCCEEDED"
@@ -384,7 +396,7 @@ async def test_a_self_report_before_its_start_is_settled_is_adopted(
     build = only_build(codebuild)
     if is_over:
         codebuild.finish(build.id, "FAILED")
-    await tell(service, build, f"{PROVISION}_SUCCESS")
+    await send_self_report(service, build, f"{PROVISION}_SUCCESS")
     assert await state_of(service) == ("provision_failed" if is_over else "provisioning")
     slow.release.set()
     await read_success(await opening)
@@ -439,7 +451,7 @@ async def test_a_build_of_an_earlier_start_is_stopped(
     assert await change_state(service, late, event_id="late") == ""
     assert (late.status, second.status) == ("STOPPED", "IN_PROGRESS")
     assert await change_state(service, late, event_id="late and over") == ""
-    await tell(service, late, f"{PROVISION}_FAILURE")
+    await send_self_report(service, late, f"{PROVISION}_FAILURE")
     assert await state_of(service) == "provisioning"
     codebuild.finish(second.id, "SUCCEEDED")
     await change_state(service, second, event_id="second")

@@ -13,7 +13,7 @@ from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.settings import Operations
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success
-from tests.acceptance.endings import change_state, read_ledger, tell
+from tests.acceptance.endings import change_state, read_ledger, send_self_report
 from tests.acceptance.stories import (
     PROVISION,
     TENANT,
@@ -46,7 +46,9 @@ async def test_user_handlers_get_the_self_report_and_the_builders_answer(
     service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
     await read_success(await send(service, PROVISION, "request"))
     build = only_build(codebuild)
-    await tell(service, build, f"{PROVISION}_SUCCESS", CLUSTER="c-1", DB_PASSWORD="hush")
+    await send_self_report(
+        service, build, f"{PROVISION}_SUCCESS", CLUSTER="c-1", DB_PASSWORD="hush"
+    )
     codebuild.finish(build.id, "SUCCEEDED", exported={"URL": "https://a.example"})
     await change_state(service, build)
     (event,) = seen

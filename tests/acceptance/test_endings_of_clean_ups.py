@@ -10,7 +10,7 @@ from orchestrator.embedded import Build, CodeBuildStandIn
 from orchestrator.settings import Operations, Tiers
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import only_build, read_success
-from tests.acceptance.endings import STATUSES, change_state, tell
+from tests.acceptance.endings import STATUSES, change_state, send_self_report
 from tests.acceptance.stories import PROVISION, read_tenant, send, state_of, sweep
 from tests.conftest import Client, StartService
 
@@ -66,7 +66,9 @@ async def test_every_end_of_a_clean_up_is_noticed_by_every_way(
             case "state change":
                 await change_state(service, build, event_id=f"change-{number}")
             case "own report":
-                await tell(service, build, "TENANT_CLEAN_UP_SUCCESS", event_id=f"told-{number}")
+                await send_self_report(
+                    service, build, "TENANT_CLEAN_UP_SUCCESS", event_id=f"told-{number}"
+                )
             case "sweep":
                 await sweep(service)
     succeeded = status == "SUCCEEDED"

@@ -106,10 +106,8 @@ async def test_a_call_of_the_handler_goes_wrong(
     call: str,
     trouble: Trouble,
 ) -> None:
-    """The answer is 503 and the run in `retry` with the reason; a later sweep completes it.
-
-    A missing CodeBuild project is a fault of the event: 422, until it is replayed.
-    """
+    """The answer is 503 and the run in `retry` with the reason, until a later sweep completes it; a
+    missing CodeBuild project is 422, until the run is replayed."""
     aws.inject(call, *trouble.faults())
     answer = await send(service, PROVISION, "request")
     is_permanent = call == "StartBuild" and trouble is TROUBLES["missing"]
@@ -176,10 +174,8 @@ async def test_the_look_up_of_a_lost_start_goes_wrong(
     call: str,
     trouble: Trouble,
 ) -> None:
-    """The answer is 503 again and nothing is started; a later sweep finds the build.
-
-    If its project no longer exists, the build is found among the account's at once.
-    """
+    """The answer is 503 again and nothing is started, until a later sweep finds the build; if its
+    project no longer exists, the build is found among the account's at once."""
     aws.inject("StartBuild", Fault.answer_lost(), Fault.answer_lost())
     address = await read_wait(await send(replica, PROVISION, "request"))
     aws.inject(call, *trouble.faults())

@@ -33,7 +33,7 @@ class Calls:
         self.errors: dict[int, BaseException] = {}
         self.hangs: set[int] = set()
         self.stubborn: set[int] = set()
-        self.let_go = asyncio.Event()
+        self.release = asyncio.Event()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def service(settings: Settings, calls: Calls) -> Iterator[LambdaService]:
         calls.numbers.append(number)
         while number in calls.hangs:
             try:
-                await calls.let_go.wait()
+                await calls.release.wait()
             except asyncio.CancelledError:
                 if number not in calls.stubborn:
                     raise
@@ -164,7 +164,7 @@ def test_a_handler_that_does_not_stop_keeps_no_answer_back(
     calls.stubborn.add(2)
     assert failed(service, record(1), record(2), record(3), remaining_s=0.6) == [2]
     calls.hangs.clear()
-    calls.let_go.set()
+    calls.release.set()
 
 
 def test_a_schedule_may_come_by_the_queue(service: LambdaService) -> None:

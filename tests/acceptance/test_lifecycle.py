@@ -263,10 +263,8 @@ async def test_a_new_request_key_after_the_end_is_a_new_operation(
 async def test_an_operation_given_back_is_as_if_never_opened(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """After a failure without a job the tenant has its former state, and the next event opens it.
-
-    The start number is the next one, since the one before may have reached the builder.
-    """
+    """After a failure without a job the tenant has its former state, and the next event opens the
+    operation under the next start number, since the one before may have reached the builder."""
     await bring_into(either, "provision_failed")
     builds = len(codebuild.builds)
     failed = await read_problem(await send(either, PROVISION, "a", context="k", tier="GOLD"), 422)

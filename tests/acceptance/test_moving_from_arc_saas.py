@@ -51,13 +51,13 @@ class World:
         await self.control_plane.expect(tenant_id, context=f"c-{tenant_id}")
         return await api.post(f"{path}/{PROVISION}", json=request_for(tenant_id))
 
-    async def tell(self, api: Client, path: str, build: Build, tenant_id: str) -> None:
+    async def report_success(self, api: Client, path: str, build: Build, tenant_id: str) -> None:
         """The build has succeeded, and its script reports it."""
         self.old.codebuild.finish(build.id, "SUCCEEDED")
         answer = await api.post(f"{path}/{PROVISIONED}", json=report_of(build, tenant_id))
         assert answer.status == 200, await answer.text()
 
-    async def heard_of(self) -> list[str]:
+    async def reported_tenants(self) -> list[str]:
         """The tenants whose reports the control plane has accepted."""
         return [one["initiatorId"] for one in await self.control_plane.accepted()]
 
@@ -106,9 +106,9 @@ async def test_a_deployment_moves_over_and_back(
     """Each tenant has one build and one report, whichever deployment began and ended it."""
     # The old deployment: one tenant is provisioned, the build of another one runs.
     await world.ask(world.old_api, "/events", "before")
-    await world.tell(world.old_api, "/events", world.build_of("before"), "before")
+    await world.report_success(world.old_api, "/events", world.build_of("before"), "before")
     await world.ask(world.old_api, "/events", "between")
-    assert await world.heard_of() == ["before"]
+    assert await world.reported_tenants() == ["before"]
 
     # Beside it, a dry run gets the same events: it starts nothing, and would start the same.
     dry = attrs.evolve(
@@ -137,12 +137,12 @@ async def test_a_deployment_moves_over_and_back(
 
     # The build that the old deployment started: its state change is ignored, its report counts.
     build = world.build_of("between")
-    await world.tell(service, CONNECTOR, build, "between")
+    await world.report_success(service, CONNECTOR, build, "between")
     change = envelope("CodeBuild Build State Change", build.as_state_change(), event_id="change")
     answer = await service.post(f"{CONNECTOR}/BUILD_STATE_CHANGE", json=change)
     assert answer.status == 200
     assert await state_of(service, "between") == "provisioned"
-    assert await world.heard_of() == ["before", "between"]
+    assert await world.reported_tenants() == ["before", "between"]
 
     # A tenant of the new deployment, delivered twice, and the end of one that was adopted.
     for _ in range(2):
@@ -155,15 +155,15 @@ async def test_a_deployment_moves_over_and_back(
 
     # Back: the old deployment gets the events again, also of builds that the service has started.
     world.old.reports = True
-    await world.tell(world.old_api, "/events", world.build_of("after"), "after")
+    await world.report_success(world.old_api, "/events", world.build_of("after"), "after")
     await world.ask(world.old_api, "/events", "later")
-    await world.tell(world.old_api, "/events", world.build_of("later"), "later")
-    assert await world.heard_of() == ["before", "between", "after", "later"]
+    await world.report_success(world.old_api, "/events", world.build_of("later"), "later")
+    assert await world.reported_tenants() == ["before", "between", "after", "later"]
 
     # A service that still runs reports its own operations, which the control plane refuses.
     await sweep(service)
     assert await state_of(service, "after") == "provisioned"
-    assert await world.heard_of() == ["before", "between", "after", "later"]
+    assert await world.reported_tenants() == ["before", "between", "after", "later"]
 
 
 async def test_the_ported_handler_starts_what_the_old_one_did(

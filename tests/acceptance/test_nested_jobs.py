@@ -36,7 +36,7 @@ def start_nested(codebuild: CodeBuildStandIn, key: str, project: str = "terrafor
     return codebuild.builds[codebuild._start_build(request)["build"]["id"]]
 
 
-async def tell(service: Client, build: Build) -> None:
+async def send_state_change(service: Client, build: Build) -> None:
     change = envelope("BUILD_STATE_CHANGE", build.as_state_change(), event_id=build.id)
     answer = await service.post("/events", json={**change, "source": "aws.codebuild"})
     assert answer.status == 200, await answer.text()
@@ -68,7 +68,7 @@ async def test_a_build_within_an_execution_runs_on(
         }
         await on_machines.post("/events/TENANT_PROVISIONING_SUCCESS", json=self_report)
     else:
-        await tell(on_machines, build)
+        await send_state_change(on_machines, build)
     assert build.status == "IN_PROGRESS"
     assert await state_of(on_machines) == "provisioning"
 
@@ -86,7 +86,7 @@ async def test_a_build_within_an_execution_is_not_taken_for_it(
     (execution,) = step_functions.executions.values()
     build = start_nested(codebuild, execution["name"])
     codebuild.finish(build.id, "SUCCEEDED")
-    await tell(on_machines, build)
+    await send_state_change(on_machines, build)
     for _ in range(3):
         clock.turn(61)
         await sweep(on_machines)
@@ -104,15 +104,15 @@ async def test_a_build_within_a_build_is_not_the_job(
     nested = start_nested(codebuild, variables(outer)[STARTED])
     clock.turn(61)
     await sweep(service)
-    await tell(service, nested)
+    await send_state_change(service, nested)
     assert nested.status == "IN_PROGRESS"
     codebuild.finish(nested.id, "SUCCEEDED")
-    await tell(service, nested)
+    await send_state_change(service, nested)
     clock.turn(61)
     await sweep(service)
     assert (outer.status, await state_of(service)) == ("IN_PROGRESS", "provisioning")
     codebuild.finish(outer.id, "SUCCEEDED")
-    await tell(service, outer)
+    await send_state_change(service, outer)
     assert await state_of(service) == "provisioned"
 
 
@@ -154,7 +154,7 @@ async def test_jobs_of_a_users_builder_are_left_to_it(
     async def provision(event: Event[dict[str, Any]], run: Run) -> None:
         job = await run.start_job(job_identifier, {}, builder="MINE")
         if job_identifier == "build":
-            await tell(service, only_build(codebuild))
+            await send_state_change(service, only_build(codebuild))
             return
         detail = {"executionArn": job.id, "status": "RUNNING", "input": "{}"}
         change = envelope("Step Functions Execution Status Change", detail, source="aws.states")

@@ -29,7 +29,7 @@ def statuses(desk: Desk) -> set[str]:
 async def test_an_event_is_accepted_and_handled_later(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """Its run is shown as queued, and after a worker has handled it with its result."""
+    """An event's run is shown as queued, and after a worker has handled it with its result."""
     desk = await start_desk()
     address = await accepted(desk, provisioning_event(), PROVISION)
     run = await read_run(desk.service, address)

@@ -61,8 +61,8 @@ async def test_a_request_that_could_never_begin_is_reported(
     settings_with_webhook: Settings,
     event: dict[str, Any],
 ) -> None:
-    """It is reported at once as a failure; the tenant's timeline has the reason, and the secret is
-    erased."""
+    """Such a request is reported at once as a failure; the tenant's timeline has the reason, and
+    the secret is erased."""
     service = await start_service(settings_with_webhook)
     await control_plane.expect("t-1", context=CONTEXT)
     problem = await read_problem(await service.post("/events", json=event), 422)

@@ -55,7 +55,7 @@ expected-statuses = ["2xx", "4xx", "503"]
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "422", "503"]
 
-# What is over is replayed by force alone (422), and not while its operation goes on (503).
+# A finished run is replayed by force only (422), and not while its operation is open (503).
 [[operations]]
 include-path = "/runs/{{runId}}/replay"
 [operations.checks.not_a_server_error]
@@ -63,7 +63,7 @@ expected-statuses = ["2xx", "4xx", "503"]
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "404", "422", "503"]
 
-# Nothing may be going on that could be stopped (422), or a run is at work on it (503).
+# There may be no open operation to cancel (422), or a run of it is in progress (503).
 [[operations]]
 include-path = "/tenants/{{tenantId}}/cancel"
 [operations.checks.not_a_server_error]
@@ -71,7 +71,7 @@ expected-statuses = ["2xx", "4xx", "503"]
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", "404", "422", "503"]
 
-# A cursor is opaque: what is no cursor of this service can't be told by the document.
+# A cursor is opaque: the document can't say which texts are no cursors of this service.
 [[operations]]
 include-path-regex = "^/(runs|tenants|tenants/[^/]*)$"
 [operations.checks.positive_data_acceptance]

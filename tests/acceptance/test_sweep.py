@@ -236,7 +236,7 @@ async def test_the_event_is_handled_as_it_came(
     assert (second.id, second.body, second.raw["detail"]) == ("k-1", detail["data"], detail)
 
 
-async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
+async def in_progress(ledger: InMemoryLedger, clock: ManualClock) -> str:
     """Another replica claims the event and dies; returns the address of its run."""
     event = parse_event(
         "MY_EVENT",
@@ -266,7 +266,7 @@ async def test_a_run_of_a_crashed_process_is_resumed_when_its_lease_has_expired(
 
     ledger = InMemoryLedger()
     service = await start_service(extension=my_event(handle), ledger=ledger)
-    address = await in_hand(ledger, clock)
+    address = await in_progress(ledger, clock)
     for seconds in (LEASE_S, SKEW_S - 0.5):
         clock.turn(seconds)
         await sweep(service)

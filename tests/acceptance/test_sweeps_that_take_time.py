@@ -158,10 +158,8 @@ async def test_a_builder_that_hangs_delays_no_other(
 async def test_slow_is_not_lost(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """After the deadline the answer is 503 and the run continues, under a lease that is renewed.
-
-    For ten leases neither a replica's sweep nor a redelivery takes it over; then it succeeds.
-    """
+    """After the deadline the answer is 503 and the run continues under a lease that is renewed: for
+    ten leases neither a replica's sweep nor a redelivery takes it over, and then it succeeds."""
     release, attempts = asyncio.Event(), []
 
     async def handle(event: Event[dict[str, Any]], run: Run) -> None:

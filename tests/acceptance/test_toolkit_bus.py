@@ -66,7 +66,7 @@ class Plane:
             ),
         )
 
-    async def heard(self) -> dict[str, dict[str, Any]]:
+    async def received_events(self) -> dict[str, dict[str, Any]]:
         """The events that arrived on the bus since the last call, by type. Moto's bus delivers at
         once."""
         return {event["detail-type"]: event for event in await self.queue.receive(wait_s=0)}
@@ -114,7 +114,7 @@ async def test_a_tenants_life(plane: Plane) -> None:
     await post(plane.service, onboarding())
     assert variables(only_build(plane.codebuild))["email"] == "owner@harbour.example"
     await plane.end_build(exported=EXPORTED)
-    published = await plane.heard()
+    published = await plane.received_events()
     result_event = published["sbt_aws_provisionSuccess"]
     assert result_event["source"] == APPLICATION_PLANE
     assert result_event["detail"]["tenantRegistrationId"] == REGISTRATION
@@ -131,12 +131,12 @@ async def test_a_tenants_life(plane: Plane) -> None:
     assert variables(list(plane.codebuild.builds.values())[-1])["tenantId"] == TENANT
     await plane.end_build()
     assert await state_of(plane.service, TENANT) == "active"
-    assert await plane.heard() == {}
+    assert await plane.received_events() == {}
 
     detail = {**ONBOARDING["detail"], "tier": "FULL"}
     await post(plane.service, toolkit_event("offboardingRequest", detail))
     await plane.end_build(exported={"registrationStatus": "deleted"})
-    result_event = (await plane.heard())["sbt_aws_deprovisionSuccess"]
+    result_event = (await plane.received_events())["sbt_aws_deprovisionSuccess"]
     assert result_event["source"] == APPLICATION_PLANE
     assert result_event["detail"]["tenantRegistrationId"] == REGISTRATION
     assert result_event["detail"]["jobOutput"] == {
@@ -145,7 +145,7 @@ async def test_a_tenants_life(plane: Plane) -> None:
     }
     assert is_replay(await plane.service.post("/events", json=result_event))
     assert await state_of(plane.service, TENANT) == "deprovisioned"
-    assert await plane.heard() == {}
+    assert await plane.received_events() == {}
     assert await tenants(plane.service) == [TENANT]
 
 
@@ -157,10 +157,10 @@ async def test_the_toolkits_own_result_is_matched(plane: Plane) -> None:
     plane.codebuild.finish(build.id, exported=EXPORTED)
     await post(plane.service, result("provisionSuccess"))
     assert await state_of(plane.service, TENANT) == "provisioned"
-    published = await plane.heard()
+    published = await plane.received_events()
     assert published.keys() == {"sbt_aws_provisionSuccess", "TENANT_DEPLOYMENT"}
     await post(plane.service, result("provisionSuccess", "again"))
-    assert await plane.heard() == {}
+    assert await plane.received_events() == {}
     assert await tenants(plane.service) == [TENANT]
 
 
@@ -189,7 +189,7 @@ async def test_a_failure_is_published_with_its_cause(
     detail = {**ONBOARDING["detail"], "tier": "FULL"}
     await post(plane.service, toolkit_event(request_name, detail))
     await plane.end_build("FAILED", reason="exit status 7", exported=EXPORTED)
-    result_event = (await plane.heard())[result_name]
+    result_event = (await plane.received_events())[result_name]
     output = result_event["detail"]["jobOutput"]
     assert output["tenantStatus"] == sentence
     assert output["tenantData"] == {}
@@ -215,7 +215,7 @@ async def test_a_script_that_exports_nothing_leaves_no_status_in_progress(
     detail = {**ONBOARDING["detail"], "tier": "FULL"}
     await post(plane.service, toolkit_event(request_name, detail))
     await plane.end_build()
-    output = (await plane.heard())[result_name]["detail"]["jobOutput"]
+    output = (await plane.received_events())[result_name]["detail"]["jobOutput"]
     data = {"registrationStatus": status}
     assert output == {"tenantData": {}, "tenantRegistrationData": data}
 
@@ -227,11 +227,11 @@ async def test_a_foreign_offboarding_is_published_with_the_tenants_registration(
     onboarding."""
     await post(plane.service, onboarding())
     await plane.end_build()
-    await plane.heard()
+    await plane.received_events()
     plain = {"tenantId": TENANT, "tier": "FULL"}
     await post(plane.service, envelope("TENANT_DEPROVISIONING", plain, event_id="plain"))
     await plane.end_build()
-    result_event = (await plane.heard())["sbt_aws_deprovisionSuccess"]
+    result_event = (await plane.received_events())["sbt_aws_deprovisionSuccess"]
     assert result_event["detail"]["tenantRegistrationId"] == REGISTRATION
 
 
@@ -241,7 +241,7 @@ async def test_tenants_without_a_registration_are_not_published(plane: Plane) ->
     plain = {"tenantId": TENANT, "tier": "FULL"}
     await post(plane.service, envelope("TENANT_PROVISIONING", plain, event_id="plain"))
     await plane.end_build()
-    assert (await plane.heard()).keys() == {"TENANT_DEPLOYMENT"}
+    assert (await plane.received_events()).keys() == {"TENANT_DEPLOYMENT"}
 
 
 class SilentBuilder:
@@ -269,7 +269,7 @@ async def test_a_result_that_was_published_is_not_published_again(silent: Plane)
     await post(silent.service, onboarding())
     await post(silent.service, result("provisionSuccess"))
     assert await state_of(silent.service, TENANT) == "provisioned"
-    assert (await silent.heard()).keys() == {"TENANT_DEPLOYMENT"}
+    assert (await silent.received_events()).keys() == {"TENANT_DEPLOYMENT"}
 
 
 async def test_the_result_of_an_earlier_start_ends_no_later_one(silent: Plane) -> None:
@@ -277,7 +277,7 @@ async def test_the_result_of_an_earlier_start_ends_no_later_one(silent: Plane) -
     first = await post(silent.service, onboarding())
     outcome = {"tenantId": TENANT}
     await post(silent.service, envelope("TENANT_PROVISIONING_SUCCESS", outcome, event_id="end"))
-    result_event = (await silent.heard())["sbt_aws_provisionSuccess"]
+    result_event = (await silent.received_events())["sbt_aws_provisionSuccess"]
     answer = await silent.service.post(f"{first}/replay", json={"force": True})
     assert answer.status == 200, await answer.text()
     await post(silent.service, result_event)
@@ -323,7 +323,7 @@ async def test_a_bus_of_another_source(
     plane = Plane(service, codebuild, queue)
     await post(service, onboarding())
     await plane.end_build()
-    published = await plane.heard()
+    published = await plane.received_events()
     assert published["sbt_aws_provisionSuccess"]["source"] == "my.application.plane"
     assert published["TENANT_DEPLOYMENT"]["source"] == toolkit.events.source
 

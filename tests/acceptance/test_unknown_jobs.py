@@ -134,7 +134,7 @@ def provisioned(start_service: StartService, settings: Settings, ground: Ground)
     return open_service
 
 
-async def tell(service: Client, ground: Ground, word: str, **more: Any) -> None:
+async def send_self_report(service: Client, ground: Ground, word: str, **more: Any) -> None:
     """The job reports its end, by its start key."""
     detail = {STARTED: ground.started()[0], **more}
     event = envelope(f"{PROVISION}_{word}", detail, event_id=f"told-{word}")
@@ -191,7 +191,7 @@ async def test_an_unknown_job_ends_by_its_self_report(
     """An unknown job ends by its self-report, once its builder must list it: before that it may be
     running."""
     service = await provisioned()
-    await tell(service, ground, word, reason="no more addresses")
+    await send_self_report(service, ground, word, reason="no more addresses")
     clock.turn(LISTED_S - 1)
     await sweep(service)
     assert await state_of(service) == "provisioning"

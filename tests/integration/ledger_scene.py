@@ -125,10 +125,10 @@ class Scene:
         self.world.tell(f"{worker.name}: cancel")
         self._do(worker, orchestrator.cancel(TENANT, clean_up=True))
 
-    def end(self, by: int, build: Build, status: JobStatus, *, tells: bool) -> None:
+    def end(self, by: int, build: Build, status: JobStatus, *, is_published: bool) -> None:
         """A build ends, and CodeBuild sends its state change or doesn't."""
         self.world.end(build, status)
-        if tells:
+        if is_published:
             self._send(by, BUILD_STATE_CHANGE, _state_change(build))
 
     def is_quiet(self) -> bool:

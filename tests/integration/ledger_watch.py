@@ -128,7 +128,7 @@ class Watch:
         known = [one for one in same if not one.is_forgotten]
         return (known or same)[-1]
 
-    def heard(self, start_key: str | None, *, succeeded: bool) -> int:
+    def receive_report(self, start_key: str | None, *, succeeded: bool) -> int:
         """A report reaches the control plane; returns its answer. A report that names no start had
         no job."""
         refused = _refusal.get()

@@ -319,11 +319,11 @@ class World:
             )
         return reports
 
-    def hear(self, worker: "AttemptRunner", text: str) -> int:
+    def receive_report(self, worker: "AttemptRunner", text: str) -> int:
         """The control plane accepts one report of each start, and one refusal of each request."""
         data = json.loads(text)["data"]
         start_key = data.get("appPlaneUrl")
-        answer = self.watch.heard(start_key, succeeded=data["status"] == 1)
+        answer = self.watch.receive_report(start_key, succeeded=data["status"] == 1)
         self.tell(f"{worker.name}: reports {start_key}: {answer}")
         return answer
 
@@ -512,7 +512,7 @@ class _GatedWebhook:
 
     async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> WebhookAnswer:
         async def act() -> WebhookAnswer:
-            return WebhookAnswer(status=self.worker.world.hear(self.worker, text))
+            return WebhookAnswer(status=self.worker.world.receive_report(self.worker, text))
 
         return await self.worker.effect(REPORT, act)
 

@@ -104,10 +104,10 @@ class Stop:
     matches: Matches
     place: Literal["before", "after"]
     reached: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
-    _goes_on: "asyncio.Future[bool]" = attrs.field(init=False, factory=asyncio.Future)
+    _decision: "asyncio.Future[bool]" = attrs.field(init=False, factory=asyncio.Future)
     _status: "asyncio.Future[int | None]" = attrs.field(init=False, factory=asyncio.Future)
 
-    async def let_go(self) -> int | None:
+    async def release(self) -> int | None:
         """Release it; returns AWS's status, or None if the request was dropped."""
         self._decide(True)
         return await self._status
@@ -116,13 +116,13 @@ class Stop:
         """Close the connection without an answer."""
         self._decide(False)
 
-    def _decide(self, goes_on: bool) -> None:
-        if not self._goes_on.done():
-            self._goes_on.set_result(goes_on)
+    def _decide(self, is_released: bool) -> None:
+        if not self._decision.done():
+            self._decision.set_result(is_released)
 
     async def hold(self) -> bool:
         self.reached.set()
-        return await self._goes_on
+        return await self._decision
 
     def note(self, status: int | None) -> None:
         if not self._status.done():

@@ -25,7 +25,7 @@ from orchestrator.settings import child_environment, load_settings
 from tests.integration.commands import Ended, run
 
 BASIC = {"tenant": {"id": "t-1"}, "planConfig": {"tier": "BASIC"}}
-NOBODY = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 
 
 async def run_alone(*arguments: str, columns: int = 100) -> Ended:
@@ -259,10 +259,10 @@ async def test_dev_answers_only_to_its_own_host(service: Service) -> None:
 async def test_send_says_that_no_service_listens() -> None:
     """`send` to an address without a service is one line that names the address, and exit code
     1."""
-    ended = await run("send", "TENANT_PROVISIONING", "--url", NOBODY, stdin=json.dumps(BASIC))
+    ended = await run("send", "TENANT_PROVISIONING", "--url", UNREACHABLE, stdin=json.dumps(BASIC))
     assert ended.code == 1
     assert_one_line(ended)
-    assert NOBODY in ended.err
+    assert UNREACHABLE in ended.err
 
 
 async def test_sigterm_ends_serve_well() -> None:

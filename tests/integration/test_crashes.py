@@ -145,14 +145,12 @@ async def die_everywhere(world: World, process: Process) -> dict[str, Stop]:
 async def assert_late_ones_do_nothing(stops: dict[str, Stop]) -> None:
     """The writes of the dead process arrive now, and are refused."""
     for name in ("claim-late", "settle-late"):
-        assert await stops[name].let_go() == 400, name
+        assert await stops[name].release() == 400, name
 
 
 async def test_kill_and_redelivery(world: World) -> None:
-    """Wherever a process died, its event, delivered again, makes one build in the end.
-
-    While a start may be out that isn't listed yet, the answer is 503 and nothing is started.
-    """
+    """Wherever a process died, its event, delivered again, makes one build in the end; while a
+    start may be out that isn't listed yet, the answer is 503 and nothing is started."""
     first, second, third = await serve_each(world, 0, SOON_S, LATER_S)
     stops = await die_everywhere(world, first)
     answers = dict(zip(stops, await provision_all(world, second, list(stops)), strict=True))
@@ -164,7 +162,7 @@ async def test_kill_and_redelivery(world: World) -> None:
     assert answers["settle-unanswered"].replayed
 
     await assert_late_ones_do_nothing(stops)
-    assert await stops["start-late"].let_go() == 200
+    assert await stops["start-late"].release() == 200
     assert (await world.provision(second, "start-late")).status == 200
 
     assert {answer.status for answer in await provision_all(world, third, list(stops))} == {200}
@@ -208,8 +206,8 @@ async def test_kill_and_nothing_but_the_sweep(world: World, every_s: float, swee
         assert (run["status"], run["error"]["message"]) == ("retry", UNCERTAIN), name
         assert world.builds(name) == []
 
-    assert await stops["settle-late"].let_go() == 400
-    assert await stops["start-late"].let_go() == 200
+    assert await stops["settle-late"].release() == 400
+    assert await stops["start-late"].release() == 200
     third = await world.serve_later(LATER_S, operations_reconcile_every_s=every_s)
 
     async def done() -> bool:
@@ -269,10 +267,8 @@ LOST_LATER = {
 
 
 async def test_done_but_the_answer_is_lost(world: World) -> None:
-    """A call whose answer is lost takes effect once, whichever it is.
-
-    After one lost answer the SDK retries; after two the sender receives 503.
-    """
+    """A call whose answer is lost takes effect once, whichever it is: after one lost answer the SDK
+    retries, after two the sender receives 503."""
     process, later = await serve_each(world, 0, LATER_S)
     await asyncio.gather(*(lose(world, process, tenant, lost) for tenant, lost in LOST.items()))
     for tenant, lost in LOST_LATER.items():
@@ -287,10 +283,8 @@ async def test_done_but_the_answer_is_lost(world: World) -> None:
 
 
 async def test_a_listing_that_lags(world: World) -> None:
-    """While the listing may not show a build yet nothing is started; later the build is found.
-
-    This holds after a lost answer and after a crash.
-    """
+    """After a lost answer or a crash nothing is started while the listing may not show a build yet;
+    later the build is found."""
     first, second = await asyncio.gather(world.serve(), world.serve_later(10))
     world.codebuild.lose_answers(start_of("lost"), times=2)
     crash = world.codebuild.hold_answer(start_of("crashed"))
@@ -316,10 +310,8 @@ async def test_a_listing_that_lags(world: World) -> None:
 
 
 async def test_a_zombie_does_nothing(world: World) -> None:
-    """A process that was frozen until its lease expired starts and writes nothing once it wakes.
-
-    One start is about to be sent to the builder, one is on its way, one waits for its answer.
-    """
+    """A process that was frozen until its lease expired starts and writes nothing once it wakes,
+    whether a start of its is about to be sent, is on its way, or waits for its answer."""
     first, second = await asyncio.gather(world.serve(ledger_lease_s=8), world.serve())
     assert (await world.provision(first, "warmed-up")).status == 200
     senders = []
@@ -336,13 +328,13 @@ async def test_a_zombie_does_nothing(world: World) -> None:
 
     answers = await asyncio.gather(*(redeliver(world, second, tenant) for tenant in stops))
     assert [answer.status for answer in answers] == [503, 200, 503]
-    assert await stops["sent"].let_go() == 200
+    assert await stops["sent"].release() == 200
     assert (await world.provision(second, "sent")).status == 200
     before = await world.ledger()
 
     first.go_on()
     for tenant in ("unsent", "started"):
-        await stops[tenant].let_go()
+        await stops[tenant].release()
     assert [answer.status for answer in await asyncio.gather(*senders)] == [503, 503, 503]
     assert await world.ledger() == before
     assert world.codebuild.count(action("StopBuild")) == 0
@@ -369,7 +361,7 @@ async def test_the_job_of_a_process_that_lost_its_lease_is_adopted(world: World)
     answers = await provision_all(world, second, list(stops))
     assert [answer.status for answer in answers] == [200, 503]
     for stop in stops.values():
-        assert await stop.let_go() == 200
+        assert await stop.release() == 200
     first.go_on()
     assert [answer.status for answer in await asyncio.gather(*senders)] == [503, 503]
 
@@ -382,11 +374,9 @@ async def test_the_job_of_a_process_that_lost_its_lease_is_adopted(world: World)
 
 @pytest.mark.parametrize("lease_s", [LEASE_S, 5], ids=["clock-stood-still", "lease-over"])
 async def test_a_zombie_that_outlived_its_token(world: World, lease_s: float) -> None:
-    """A second build that CodeBuild makes of a start, because its token has expired, is stopped.
-
-    The process is frozen with its start on the way; by its own clock the lease may have expired or,
-    if the whole machine was suspended, not.
-    """
+    """A second build that CodeBuild makes of a start whose token has expired, because the process
+    was frozen with the start on its way, is stopped, whether the lease has expired by its clock or,
+    if the whole machine was suspended, not."""
     first, second, third = await asyncio.gather(
         world.serve(ledger_lease_s=lease_s),
         world.serve(),
@@ -403,7 +393,7 @@ async def test_a_zombie_that_outlived_its_token(world: World, lease_s: float) ->
     before = await world.ledger()
 
     world.clock.ahead_s = 301
-    assert await on_its_way.let_go() == 200
+    assert await on_its_way.release() == 200
     first.go_on()
     assert (await sender).status == 503
     kept, orphan = world.builds("t-1")
@@ -444,7 +434,7 @@ async def test_a_build_that_ends_before_its_start_was_settled(world: World) -> N
         assert (await world.get(first, f"/tenants/{tenant}"))["state"] == "provisioned"
 
     for stop in stops[:2]:
-        await stop.let_go()
+        await stop.release()
     assert [(await sender).status for sender in senders[:2]] == [200, 200]
     assert (await report(first, "redelivered")).status == 200
     await first.kill()
@@ -473,7 +463,7 @@ async def test_sigterm_lets_work_finish(world: World) -> None:
 
     await until(is_draining)
     assert (await world.provision(process, "t-2")).status == 503
-    await stop.let_go()
+    await stop.release()
     assert (await sender).status == 200
     assert await process.child.wait() == 0
     other = await world.serve()

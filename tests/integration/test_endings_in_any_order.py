@@ -200,7 +200,7 @@ class Story:
                         with contextlib.suppress(OrchestratorError):
                             await self.orchestrator.replay(run.run_id)
                 case (word, event_id):
-                    await self.tell(word, event_id, job)
+                    await self.send_self_report(word, event_id, job)
 
     async def send(self, event: Mapping[str, Any]) -> None:
         await self.orchestrator.handle_event(event["detail-type"], event)
@@ -231,7 +231,7 @@ class Story:
         }
         await self.send(envelope("BUILD_STATE_CHANGE", detail, event_id=report.status.value))
 
-    async def tell(self, word: str, event_id: str, job: Job) -> None:
+    async def send_self_report(self, word: str, event_id: str, job: Job) -> None:
         """The build reports on itself, with its environment; in an early phase without its
         tenant."""
         self.reported.append(word)

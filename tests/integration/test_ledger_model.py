@@ -221,13 +221,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.scene.report(by, builds[which % len(builds)], succeeded, names, is_over)
 
     @precondition(lambda self: self.scene.world.builds)
-    @rule(by=_WORKERS, which=_PICK, status=_STATUSES, tells=st.booleans())
-    def end(self, by: int, which: int, status: JobStatus, tells: bool) -> None:
+    @rule(by=_WORKERS, which=_PICK, status=_STATUSES, is_published=st.booleans())
+    def end(self, by: int, which: int, status: JobStatus, is_published: bool) -> None:
         """A build ends; CodeBuild sends its state change, or only the sweep notices."""
         builds = self.scene.world.builds
         build = builds[which % len(builds)]
         if build.is_running:
-            self.scene.end(by, build, status, tells=tells)
+            self.scene.end(by, build, status, is_published=is_published)
 
     @precondition(lambda self: self.scene.is_quiet() and self.disturbances < _DISTURBANCES)
     @rule(which=_PICK)

@@ -110,10 +110,9 @@ class Crowd:
 
 @pytest.mark.timeout(600)
 async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
-    """Each event is sent 50 times at once, to three processes, until all senders receive 200.
-
-    For every other operation the builder is slow, and no 200 is sent before its job is recorded.
-    """
+    """Each event is sent 50 times at once, to three processes, until all senders receive 200, and
+    makes one build; where the builder is slow, for every other operation, no 200 is sent before the
+    job is recorded."""
     settings = {"ledger_lease_s": 8 * PATIENCE_S, "http_max_concurrency": 100}
     processes = await asyncio.gather(*(world.serve(**settings) for _ in range(3)))
     crowd = Crowd(world, processes)
@@ -132,7 +131,7 @@ async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
     # None: the queue of connections was full.
     assert crowd.statuses(slow) <= {429, 503, None}
     for answer in answers:
-        await answer.let_go()
+        await answer.release()
     waiting = await first
     for _ in range(ROUNDS):
         if not waiting:

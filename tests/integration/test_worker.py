@@ -134,7 +134,7 @@ async def test_a_handler_that_outlasts_the_visibility_timeout(world: World) -> N
                 return await states(world, service, tenant) == ["provisioning"]
 
             await until(is_provisioning)
-        await stop.let_go()
+        await stop.release()
 
         async def is_empty() -> bool:
             return await queue.count() == 0
@@ -159,17 +159,15 @@ async def test_sigterm_lets_a_worker_finish_what_it_has(world: World) -> None:
             return not await world.is_ready(worker)
 
         await until(is_draining)
-        await stop.let_go()
+        await stop.release()
         assert await worker.child.wait() == 0
         assert await queue.count() == 0
         assert await states(world, service, "t-1") == ["provisioning"]
 
 
 async def test_many_messages_with_poison_among_them(ministack: str, tmp_path: Path) -> None:
-    """Three workers make one build of each event, sent twice, and leave the poison messages.
-
-    Their own metrics agree: no message was handled less often than it was sent.
-    """
+    """Three workers make one build of each event, sent twice, and leave the poison messages; by
+    their own metrics no message was handled less often than it was sent."""
     tenants = [f"t-{number}" for number in range(MESSAGES // 2)]
     async with open_world(tmp_path, aws_url=ministack) as world, open_queue(world) as queue:
         texts = [*map(request, tenants), *map(request, tenants)]

@@ -1,6 +1,6 @@
 """A Step Functions whose executions end when a test ends them (API reference, AWS Step Functions).
 
-ministack's end by themselves, and can neither time out nor be forgotten.
+ministack's end on their own, and can neither time out nor be removed.
 """
 
 import json
