@@ -124,7 +124,7 @@ async def test_many_jobs_are_described_in_one_request(
         await read_success(await send(service, PROVISION, f"r-{number}", tenant_id=f"t-{number}"))
     codebuild.calls.clear()
     await sweep(service)
-    sizes = [len(sizes["ids"]) for action, sizes in codebuild.calls if action == "BatchGetBuilds"]
+    sizes = [len(sent["ids"]) for action, sent in codebuild.calls if action == "BatchGetBuilds"]
     assert (sum(sizes), max(sizes)) == (130, 25)
     assert len(sizes) < 130 / 10
 

@@ -153,9 +153,9 @@ class Watch:
         self._claim_that(not build.is_stray, f"{job_id} runs again, and isn't stopped")
         is_over = not build.is_running and self.newest(build.start_key) is build
         stays_open = self.is_open(build.start_key) and detail["build-status"] != "IN_PROGRESS"
-        is_heard = is_over and not build.is_forgotten
+        is_shown = is_over and not build.is_forgotten
         self._claim_that(
-            not (stays_open and is_heard), f"{job_id} is over, and its operation stays open"
+            not (stays_open and is_shown), f"{job_id} is over, and its operation stays open"
         )
 
     def starts(self, start_key: str) -> None:
@@ -405,8 +405,8 @@ class Watch:
             self._known_refused.add(new.operation_id)
         begun = report.posting_until if report else None
         if before is not None and report is not None and begun is None:
-            is_heard = report.tries == before.tries and before.posting_until is not None
-            if is_heard:
+            is_answered = report.tries == before.tries and before.posting_until is not None
+            if is_answered:
                 self._posting_until.pop(new.operation_id, None)
         if old is None or report is None or begun is None:
             return
