@@ -55,13 +55,11 @@ async def test_look_ups_of_one_sweep_share_their_listings(
     fault = Fault.answer_lost if is_made else Fault.reset
     codebuild.inject("StartBuild", *[fault() for _ in range(2 * runs)])
     await lose(service, codebuild, runs)
-    made = len(
-        codebuild.builds
-    )  # some starts fail on a connection that is closed before they are sent
+    made = len(codebuild.builds)  # some starts fail on a connection that was closed before
     assert made > runs / 2 if is_made else made == 0
     codebuild.faults.clear()  # the SDK no longer retries
     codebuild.calls.clear()
-    for _ in range(3):  # also in look-ups
+    for _ in range(3):  # several, since look-ups may fail on such connections, too
         clock.turn(400)
         await service.post("/events/RECONCILE", json={})
     asked = Counter(action for action, _ in codebuild.calls)

@@ -48,7 +48,7 @@ def listed(one_or_more: Any) -> list[Any]:
 
 @pytest.mark.parametrize("template", [ECS, LAMBDA])
 def test_cfn_lint_finds_nothing(template: str) -> None:
-    """cfn-lint finds neither errors nor warnings nor notes."""
+    """cfn-lint reports no error, warning or informational finding."""
     lint, file = Path(sys.executable).with_name("cfn-lint"), DEPLOY / template
     command = [str(lint), "-c", "I", "--", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
