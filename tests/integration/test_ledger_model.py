@@ -59,14 +59,10 @@ class Opening(StrEnum):
     ANSWER_LOST = auto()  # its start was made, the answer was lost, and the tier is gone
     BREAKS = auto()  # its start was made, and what the handler raises breaks the settle
     FAILS = auto()  # its start was made, and the handler fails before that is recorded
-    TAKEN_OVER = (
-        auto()
-    )  # the worker that started the job is paused, and another one has finished the run
+    TAKEN_OVER = auto()  # the worker that started the job is paused, and another finished the run
     REOPENED = auto()  # after that the job reported, and an operator forced a replay
     OVER = auto()  # the job has reported, and the worker that started it is still at work
-    INSISTED = (
-        auto()
-    )  # besides, the same is requested again, and an operator forces a replay of that
+    INSISTED = auto()  # besides, the same is requested again, and an operator forces that
 
 
 _WORKERS = st.integers(0, 2)
