@@ -4,7 +4,7 @@ The state machine (`test_ledger_model`) chooses what happens next; the scene doe
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Set
 from datetime import datetime, timedelta
 from enum import StrEnum, auto
 from typing import Any
@@ -22,7 +22,7 @@ from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import Due, RunRecord, SecretsRecord
 from orchestrator.testing import ManualClock, envelope
-from tests.integration.ledger_watch import Names, Report
+from tests.integration.ledger_watch import Names, Report, Stray
 from tests.integration.ledger_world import (
     CATALOGS,
     TIMINGS,
@@ -66,6 +66,8 @@ class Deed:
     task: asyncio.Task[Any]
     begun_at: int
     sent: Sent | None
+    strays: Set[Stray]
+    """The jobs that ran again when it began."""
 
 
 class Scene:
@@ -332,7 +334,7 @@ class Scene:
             return await what
 
         task = self.loop.create_task(deed(), name=f"deed {number}")
-        self.deeds.append(Deed(worker, task, self.watch.commits, sent))
+        self.deeds.append(Deed(worker, task, self.watch.commits, sent, self.watch.strays))
         self.go_on()
 
     def _take_note(self, deed: Deed) -> None:
@@ -358,7 +360,7 @@ class Scene:
         watch = self.watch
         assert deed.sent is not None
         if deed.sent.event_type == BUILD_STATE_CHANGE:
-            watch.state_change_is_done(deed.sent.body["detail"])
+            watch.state_change_is_done(deed.sent.body["detail"], deed.strays)
             return
         own = digest(deed.sent.event_type, deed.sent.body["source"], deed.sent.body["id"])
         done_at = watch.done.get(own, -1)

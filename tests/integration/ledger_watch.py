@@ -3,7 +3,7 @@
 It has the builder's true state and the true holder of each run, which no worker can have.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from enum import StrEnum, auto
@@ -50,6 +50,10 @@ class Report:
     start_key: str
 
 
+#: The id of a job that runs again after its end was claimed, and how often it has begun to run.
+Stray = tuple[str, int]
+
+
 class SomeBuild(Protocol):
     job: Job
     start_key: str
@@ -58,6 +62,7 @@ class SomeBuild(Protocol):
     is_rebuild: bool
     is_stray: bool
     was_stray: bool
+    runs: int
 
     @property
     def is_running(self) -> bool: ...
@@ -146,11 +151,20 @@ class Watch:
         self._reported.add(start_key)
         return 204
 
-    def state_change_is_done(self, detail: Mapping[str, Any]) -> None:
-        """A state change was answered 200: its effect must have taken place."""
+    @property
+    def strays(self) -> Set[Stray]:
+        """The jobs that run again after their end was claimed, each with its number of runs."""
+        return {(one.job.id, one.runs) for one in self._builds if one.is_stray}
+
+    def state_change_is_done(self, detail: Mapping[str, Any], strays: Set[Stray]) -> None:
+        """A state change was answered 200: its effect must have taken place.
+
+        The `strays` are those of the time when its handling began.
+        """
         job_id = detail["build-id"].rpartition("/")[2]
         (build,) = (one for one in self._builds if one.job.id == job_id)
-        self._claim_that(not build.is_stray, f"{job_id} runs again, and isn't stopped")
+        is_left = (job_id, build.runs) in strays & self.strays
+        self._claim_that(not is_left, f"{job_id} runs again, and isn't stopped")
         is_over = not build.is_running and self.newest(build.start_key) is build
         stays_open = self.is_open(build.start_key) and detail["build-status"] != "IN_PROGRESS"
         is_shown = is_over and not build.is_forgotten
