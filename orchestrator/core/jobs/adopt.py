@@ -66,15 +66,7 @@ class JobAdopter:
         Raises:
             TemporaryError: the ledger can't be reached, or the job couldn't be stopped.
         """
-        job, former = report.job, operation.job
-        if former is not None and report.replaces == former.id:
-            await self.replace(operation, former, job)
-            return None
-        is_other = former is not None and not former.is_same_as(job.builder, job.id)
-        if former is not None and is_other and may_replace(operation, number, former):
-            newest = await self.describer.describe(former)
-            if newest is not None and newest.replaces == former.id and newest.job.id == job.id:
-                operation = await self.replace(operation, former, job) or operation
+        job = report.job
         if operation.job is None and may_record(operation, number, job):
             adopted = await self._tie(job, operation.operation_id, number)
             found = (
@@ -85,6 +77,15 @@ class JobAdopter:
             if found is None:
                 return None
             operation = found
+        former = operation.job
+        if former is not None and report.replaces == former.id:
+            await self.replace(operation, former, job)
+            return None
+        is_other = former is not None and not former.is_same_as(job.builder, job.id)
+        if former is not None and is_other and may_replace(operation, number, former):
+            newest = await self.describer.describe(former)
+            if newest is not None and newest.replaces == former.id and newest.job.id == job.id:
+                operation = await self.replace(operation, former, job) or operation
         if not report.is_over and is_stray(operation, number, job):
             await self._stop_stray(job)
             return None

@@ -123,6 +123,23 @@ async def test_a_rebuild_that_another_process_has_recorded_meanwhile_is_adopted(
     assert builder._ended == {}
 
 
+@pytest.mark.parametrize("status", [JobStatus.IN_PROGRESS, JobStatus.FAILED])
+async def test_a_rebuild_of_a_job_that_was_recorded_meanwhile_is_adopted(
+    desk: Desk, status: JobStatus
+) -> None:
+    """The operation had no job when it was read; the rebuild replaces the job that it has now."""
+    attempt = await desk.claimed(PROVISIONING, "a", key="k")
+    without_job = await desk.operation("k")
+    await desk.finish(attempt, desk.job("b-1"))
+    builder = RebuiltFrom(desk.job("b-1"), desk.job("b-2"))
+    rebuilt = JobDescription(job=desk.job("b-2"), status=status)
+    adopter = Bench(desk, {"IN_MEMORY": builder}).adopter
+    adopted = await adopter.adopt(rebuilt, without_job, 1)
+    assert adopted is not None
+    assert adopted.job == (await desk.operation("k")).job == desk.job("b-2")
+    assert builder._ended == {}
+
+
 async def test_a_job_that_reports_itself_before_it_is_recorded_is_adopted(desk: Desk) -> None:
     """Its builder's answer has the start key of an operation without a job."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k")
