@@ -101,9 +101,11 @@ PIP := -q --disable-pip-version-check
 # not be hidden: `.SHELLFLAGS` would be later than the make of macOS.
 SHELL := bash
 install = set -o pipefail; \
-  $(1) install --disable-pip-version-check --progress-bar off --require-hashes $(2) | \
+  $(BIN)/pip $(1) install --disable-pip-version-check --progress-bar off --require-hashes $(2) | \
   awk '/^Collecting/ {printf "\r    %d packages", ++n; fflush()} \
     /^Installing/ {printf ", being installed"; fflush()} END {if (n) print ""}'
+# Another environment, without a pip of its own.
+into = --python .venv/$(1)
 LOCK := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean:  ## remove what the targets made
@@ -114,9 +116,9 @@ clean:  ## remove what the targets made
 	@echo "1/3 an environment of $(PYTHON)"
 	@$(PYTHON) -m venv .venv
 	@echo "2/3 what builds the packages"
-	@$(call install,$(BIN)/pip,-r requirements/build.txt)
+	@$(call install,,-r requirements/build.txt)
 	@echo "3/3 the service and its tools"
-	@$(call install,$(BIN)/pip,--no-compile --no-build-isolation -r requirements/dev.txt)
+	@$(call install,,--no-compile --no-build-isolation -r requirements/dev.txt)
 	@# With all processors, where pip takes one; some packages carry files of Python 2.
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
@@ -124,19 +126,19 @@ clean:  ## remove what the targets made
 
 .venv/ministack/ready: requirements/ministack.txt | .venv/ready
 	@echo "Setting up another AWS for the tests, once."
-	@$(PYTHON) -m venv .venv/ministack
-	@$(call install,.venv/ministack/bin/pip,-r requirements/ministack.txt)
+	@$(PYTHON) -m venv .venv/ministack --without-pip
+	@$(call install,$(call into,ministack),-r requirements/ministack.txt)
 	@touch $@
 
 .venv/aiobotocore/ready: .venv/ready .venv/ministack/ready requirements/aiobotocore.txt
-	$(PYTHON) -m venv .venv/aiobotocore
-	.venv/aiobotocore/bin/pip install $(PIP) --no-compile --require-hashes -r requirements/build.txt
-	.venv/aiobotocore/bin/pip install $(PIP) --no-compile --require-hashes --no-build-isolation -r requirements/aiobotocore.txt
-	.venv/aiobotocore/bin/pip install $(PIP) --no-deps --no-build-isolation -e .
+	$(PYTHON) -m venv .venv/aiobotocore --without-pip
+	$(BIN)/pip $(call into,aiobotocore) install $(PIP) --no-compile --require-hashes -r requirements/build.txt
+	$(BIN)/pip $(call into,aiobotocore) install $(PIP) --no-compile --require-hashes --no-build-isolation -r requirements/aiobotocore.txt
+	$(BIN)/pip $(call into,aiobotocore) install $(PIP) --no-deps --no-build-isolation -e .
 	ln -sfn ../ministack .venv/aiobotocore/ministack
 	touch $@
 
 .venv/bench/ready: .venv/ready requirements/bench.txt
-	$(PYTHON) -m venv .venv/bench
-	.venv/bench/bin/pip install $(PIP) --require-hashes -r requirements/bench.txt
+	$(PYTHON) -m venv .venv/bench --without-pip
+	$(BIN)/pip $(call into,bench) install $(PIP) --require-hashes -r requirements/bench.txt
 	touch $@
