@@ -302,12 +302,17 @@ def setup(
     `http.base_path`, host and port are ignored here.
 
     Raises:
-        SettingsError: the prefix is no path, or as for `create_app`.
+        SettingsError: the prefix is no path, an app is mounted there already, or as for
+            `create_app`.
     """
     if not PLAIN_PATH.fullmatch(prefix.rstrip("/")):
         raise SettingsError(
             f"The service's prefix is {prefix!r}: it must be like /orchestrator/v1, beginning with "
             "a slash, of letters, digits and -._~"
+        )
+    if prefix.rstrip("/") in _mounts(app):
+        raise SettingsError(
+            f"The service's prefix is {prefix!r}, where an app is mounted already: choose another."
         )
     inner = _build_app(_choose(settings, extension, parts), drain_s=drain_s)
     app.add_subapp(prefix, inner)
@@ -319,6 +324,11 @@ def setup(
         app[ORCHESTRATOR] = inner[ORCHESTRATOR]
 
     app.on_startup.append(share_orchestrator)
+
+
+def _mounts(app: web.Application) -> set[str]:
+    resources = app.router.resources()
+    return {one.canonical for one in resources if isinstance(one, web.PrefixedSubAppResource)}
 
 
 def _check_free(path: str, app: web.Application, setting: str) -> None:

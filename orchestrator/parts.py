@@ -89,7 +89,12 @@ class Parts:
         settings = settings or load_settings(ledger_backend="memory")
         if extension is None and settings.extension is not None:
             extension = load_extension(settings.extension)
-        extension = extension or Extension()
+        extension = Extension() if extension is None else extension
+        if not isinstance(extension, Extension):
+            raise RegistrationError(
+                f"The extension is {type(extension).__name__}: it must be an Extension, such as "
+                "Extension(registry=registry)."
+            )
         secrets = Redactor(settings.log.redact)
         return cls(
             settings=settings,

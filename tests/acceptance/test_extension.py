@@ -20,6 +20,7 @@ import structlog
 from orchestrator import (
     REGISTRY,
     Extension,
+    HandlerRegistry,
     PermanentError,
     RegistrationError,
     Settings,
@@ -331,6 +332,18 @@ def test_a_wrong_reference_is_reported_in_a_sentence(reference: str, said: list[
         assert part in sentence
     assert sentence.endswith((".", "?"))
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("given", [HandlerRegistry(), Extension, {}])
+async def test_an_argument_that_is_no_extension_is_refused(given: Any) -> None:
+    """Anything else than an `Extension` is refused by a sentence that names its class."""
+    sentence = f"The extension is {type(given).__name__}: it must be an Extension, such as "
+    settings = Settings(ledger=IN_MEMORY, intake=PATIENT)
+    with pytest.raises(RegistrationError, match=sentence):
+        create_app(settings, extension=given)
+    with pytest.raises(RegistrationError, match=sentence):
+        async with open_orchestrator(settings, extension=given):
+            pass
 
 
 def test_two_handlers_for_one_type_are_refused_at_start() -> None:

@@ -204,3 +204,13 @@ def test_a_prefix_that_is_no_path_is_refused(prefix: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(f"prefix is {prefix!r}: it must be like /")):
         setup(parent, prefix=prefix)
     assert not list(parent.router.routes())
+
+
+@pytest.mark.parametrize("again", ["/one", "/one/"])
+def test_a_prefix_that_is_taken_is_refused(settings: Settings, again: str) -> None:
+    """Two apps under one prefix would hide each other: the second one is refused."""
+    parent = web.Application()
+    setup(parent, prefix="/one", settings=settings)
+    setup(parent, prefix="/one/two", settings=settings)
+    with pytest.raises(SettingsError, match=f"prefix is '{again}', where an app is mounted"):
+        setup(parent, prefix=again, settings=settings)
