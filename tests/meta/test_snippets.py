@@ -126,14 +126,15 @@ def test_commands_have_the_options_that_are_shown(place: str, words: list[str]) 
     parse(commands, rest)
 
 
-def parse(command: click.Command, words: list[str]) -> None:
+def parse(command: click.Command, words: list[str], parent: click.Context | None = None) -> None:
     """A command alone needs no arguments: in a sentence it may be named so."""
-    context = click.Context(command)
+    # Its options are kept by the command from its first context on, `-h` among them.
+    context = click.Context(command, parent=parent, **command.context_settings)
     given, left, _ = command.make_parser(context).parse_args(list(words))
     if left and isinstance(command, click.Group):
         named = command.get_command(context, left[0])
         assert named is not None, left[0]
-        parse(named, left[1:])
+        parse(named, left[1:], context)
         return
     assert not left
     needed = [one.name for one in command.params if isinstance(one, click.Argument) if one.required]
