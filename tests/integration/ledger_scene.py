@@ -385,7 +385,11 @@ def _state_change(build: Build) -> dict[str, Any]:
 
 
 async def _cancel_all() -> None:
+    """Cancel all tasks but those that serve the connections to the embedded AWS: such a connection
+    would stay open, and its next request would get no answer."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    names = {one: getattr(one.get_coro(), "__qualname__", "") for one in tasks}
+    tasks = {one for one, name in names.items() if name != "RequestHandler.start"}
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
