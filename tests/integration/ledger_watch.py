@@ -167,7 +167,8 @@ class Watch:
         self._claim_that(not is_left, f"{job_id} runs again, and isn't stopped")
         is_over = not build.is_running and self.newest(build.start_key) is build
         stays_open = self.is_open(build.start_key) and detail["build-status"] != "IN_PROGRESS"
-        is_shown = is_over and not build.is_forgotten
+        # The end of a job that ran again after its end was claimed is none of its operation.
+        is_shown = is_over and not build.is_forgotten and not build.was_stray
         self._claim_that(
             not (stays_open and is_shown), f"{job_id} is over, and its operation stays open"
         )

@@ -74,6 +74,15 @@ async def test_a_start_that_is_not_written_yet_is_left_alone(desk: Desk, job: st
     assert builder._ended == {}
 
 
+@pytest.mark.parametrize("start_key", ["", "other", f"{operation_id('unknown')}-1"])
+async def test_a_job_of_no_known_start_is_left_alone(desk: Desk, start_key: str) -> None:
+    """It was made by hand, or for an operation that the ledger doesn't have."""
+    builder = InMemoryBuilder()
+    builder.started = [StartedJob(desk.job("b-1"), {}, start_key)]
+    assert await Bench(desk, {"IN_MEMORY": builder}).adopter.identify(desk.job("b-1"), None) is None
+    assert builder._ended == {}
+
+
 async def test_a_job_that_is_recorded_already_costs_no_request(desk: Desk) -> None:
     """Its operation was read before the builder was queried."""
     operation = await under_way(desk)

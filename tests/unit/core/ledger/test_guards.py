@@ -8,10 +8,12 @@ import attrs
 import pytest
 
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.identifiers import own_operation_id
 from orchestrator.core.ledger.guards import (
     Timings,
     asks_otherwise,
     ends_unknown,
+    has_begun_anew,
     is_claimable,
     is_due,
     is_free,
@@ -468,3 +470,18 @@ def test_a_request_differs_from_an_operation_by_what_both_name(
     sentence = asks_otherwise("BASIC", "IN_MEMORY", operation(**changes))
     assert (sentence is None) is (differs is None)
     assert differs is None or f"has the {differs} " in (sentence or "")
+
+
+@pytest.mark.parametrize(
+    ("operation_id", "anew"),
+    [
+        ("op-1", False),
+        (own_operation_id("run-1"), False),
+        ("op-2", True),
+    ],
+    ids=["the opened one", "a clean-up that hasn't begun", "another one"],
+)
+def test_an_opener_of_another_operation_has_begun_anew(operation_id: str, anew: bool) -> None:
+    """A clean-up is opened before its run begins, which then names the operation of its own key."""
+    opener = attrs.evolve(RUN, operation_id=operation_id)
+    assert has_begun_anew(opener, OPERATION) is anew
