@@ -67,29 +67,45 @@ class JobAdopter:
             TemporaryError: the ledger can't be reached, or the job couldn't be stopped.
         """
         job = report.job
-        if operation.job is None and may_record(operation, number, job):
-            adopted = await self._tie(job, operation.operation_id, number)
-            found = (
-                adopted.operation
-                if isinstance(adopted, Adopted)
-                else await self.transactions.find_operation(operation.operation_id)
-            )
-            if found is None:
-                return None
-            operation = found
-        former = operation.job
-        if former is not None and report.replaces == former.id:
-            await self.replace(operation, former, job)
+        if operation.job is not None and report.replaces == operation.job.id:
+            await self.replace(operation, operation.job, job)
             return None
-        is_other = former is not None and not former.is_same_as(job.builder, job.id)
-        if former is not None and is_other and may_replace(operation, number, former):
-            newest = await self.describer.describe(former)
-            if newest is not None and newest.replaces == former.id and newest.job.id == job.id:
-                operation = await self.replace(operation, former, job) or operation
-        if not report.is_over and is_stray(operation, number, job):
+        current = await self._record(job, operation, number)
+        if current is None:
+            return None
+        if not report.is_over and is_stray(current, number, job):
             await self._stop_stray(job)
             return None
-        return operation if may_record(operation, number, job) else None
+        return current if may_record(current, number, job) else None
+
+    async def _record(
+        self, job: Job, operation: OperationRecord, number: int
+    ) -> OperationRecord | None:
+        """The operation as it is now, with the job if it is its own: the first one, or a rebuild of
+        the one that it has. Another process may record one of them meanwhile. None: it is gone."""
+        while True:
+            former = operation.job
+            if former is None:
+                if not may_record(operation, number, job):
+                    return operation
+                adopted = await self._tie(job, operation.operation_id, number)
+                recorded = adopted.operation if isinstance(adopted, Adopted) else None
+            elif former.is_same_as(job.builder, job.id):
+                return operation
+            elif may_replace(operation, number, former) and await self._is_rebuild(job, former):
+                recorded = await self.replace(operation, former, job)
+            else:
+                return operation
+            if recorded is not None:
+                return recorded
+            current = await self.transactions.find_operation(operation.operation_id)
+            if current is None or current.job == former:
+                return current
+            operation = current
+
+    async def _is_rebuild(self, job: Job, former: Job) -> bool:
+        newest = await self.describer.describe(former)
+        return newest is not None and newest.replaces == former.id and newest.job.id == job.id
 
     async def replace(
         self, operation: OperationRecord, former: Job, newer: Job

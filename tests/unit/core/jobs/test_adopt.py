@@ -26,14 +26,21 @@ class RebuiltFrom(InMemoryBuilder):
 
     def __init__(self, older: Job, newer: Job) -> None:
         super().__init__()
-        self.older, self.newer = older, newer
+        self.older, self.newer = [older], newer
         self.started = [StartedJob(newer, {}, "")]
 
+    def rebuild(self, newer: Job) -> None:
+        """Build the newest job again."""
+        self.older.append(self.newer)
+        self.newer = newer
+        self.started.append(StartedJob(newer, {}, ""))
+
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
-        newest = JobDescription(
-            job=self.newer, status=JobStatus.IN_PROGRESS, replaces=self.older.id
-        )
-        return {self.older.id: newest} if self.older.id in job_ids else {}
+        return {
+            one.id: JobDescription(job=self.newer, status=JobStatus.IN_PROGRESS, replaces=one.id)
+            for one in self.older
+            if one.id in job_ids
+        }
 
 
 async def under_way(desk: Desk) -> OperationRecord:
@@ -146,6 +153,23 @@ async def test_a_rebuild_of_a_job_that_was_recorded_meanwhile_is_adopted(
     adopted = await adopter.adopt(rebuilt, without_job, 1)
     assert adopted is not None
     assert adopted.job == (await desk.operation("k")).job == desk.job("b-2")
+    assert builder._ended == {}
+
+
+@pytest.mark.parametrize("status", [JobStatus.IN_PROGRESS, JobStatus.FAILED])
+async def test_a_rebuild_of_a_rebuild_that_was_recorded_meanwhile_is_adopted(
+    desk: Desk, status: JobStatus
+) -> None:
+    """The first job was read, and the second one is recorded by now; the builder has a third."""
+    stale = await under_way(desk)
+    builder = RebuiltFrom(desk.job("b-1"), desk.job("b-2"))
+    adopter = Bench(desk, {"IN_MEMORY": builder}).adopter
+    assert stale.job is not None
+    await adopter.replace(stale, stale.job, desk.job("b-2"))
+    builder.rebuild(desk.job("b-3"))
+    adopted = await adopter.adopt(JobDescription(job=desk.job("b-3"), status=status), stale, 1)
+    assert adopted is not None
+    assert adopted.job == (await desk.operation("k")).job == desk.job("b-3")
     assert builder._ended == {}
 
 
