@@ -89,6 +89,7 @@ class World:
         self.ends: dict[str, datetime] = {}
         self.seen = 0
         self.now = clock.now()
+        self.over = asyncio.Event()
         self.until = {"ledger": clock.now(), "builder": clock.now(), "tiers": clock.now()}
 
     def check(self, what: str) -> None:
@@ -179,7 +180,8 @@ class ReplicaLedger(InMemoryLedger):
     async def _pass(self) -> None:
         await asyncio.sleep(0)
         if self.is_dead:
-            await asyncio.get_running_loop().create_future()
+            await self._world.over.wait()
+            raise TemporaryError("the replica is dead")
         self._world.check("ledger")
 
 
@@ -201,8 +203,13 @@ class Replicas:
         )
         client = TestClient(TestServer(app, host="127.0.0.1"))
         await client.start_server()
-        self._stack.push_async_callback(client.close)
+        self._stack.push_async_callback(self._close, client)
         self._alive.append((client, ledger))
+
+    async def _close(self, client: Any) -> None:
+        # A dead replica would drain for as long as it may: its requests to the ledger never end.
+        self._world.over.set()
+        await client.close()
 
     async def crash_one(self) -> None:
         _, ledger = self._alive.pop(0)
