@@ -48,7 +48,7 @@ search: .venv/ready .venv/ministack/ready  ## search the model, a crowd and simu
 	SOAK=1 $(BIN)/python -m pytest -n auto --dist worksteal -m hypothesis tests
 
 soak: .venv/ready .venv/ministack/ready  ## races, the model, workers, look-ups, sweeps, simulated days and fuzzers, in large counts
-	SOAK=20 SOAK_OPERATIONS=400 SOAK_MESSAGES=10000 SOAK_TENANTS=1500 $(BIN)/python -m pytest \
+	SOAK=20 SOAK_OPERATIONS=100 SOAK_MESSAGES=10000 SOAK_TENANTS=1500 $(BIN)/python -m pytest \
 	  -n auto --dist worksteal \
 	  tests/integration/test_races.py tests/integration/test_ledger_model.py \
 	  tests/integration/test_worker.py tests/integration/test_simulated_days.py \
