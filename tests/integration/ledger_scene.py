@@ -22,11 +22,11 @@ from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import Due, RunRecord, SecretsRecord
 from orchestrator.testing import ManualClock, envelope
-from tests.integration.ledger_watch import Names, Report, Stray
+from tests.integration.ledger_facts import Names, Report, Stray
+from tests.integration.ledger_worker import AttemptRunner
 from tests.integration.ledger_world import (
     CATALOGS,
     TIMINGS,
-    AttemptRunner,
     Build,
     Fate,
     Gate,

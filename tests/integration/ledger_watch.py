@@ -6,8 +6,7 @@ It has the builder's true state and the true holder of each run, which no worker
 from collections.abc import Mapping, Sequence, Set
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from enum import StrEnum, auto
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import attrs
 
@@ -27,49 +26,20 @@ from orchestrator.core.ledger.records import (
     run_key,
     tenant_key,
 )
+from tests.integration.ledger_facts import (
+    Names,
+    Report,
+    SomeBuild,
+    SomeWorker,
+    Stray,
+    in_words,
+    is_only_put_off,
+    is_secured,
+    start_key_of,
+)
 
 #: The operation whose refusal this task posts; None: it posts another report.
 _refusal: ContextVar[str | None] = ContextVar("refusal", default=None)
-
-
-class Names(StrEnum):
-    """What a report names besides the tenant."""
-
-    JOB = auto()
-    START = auto()
-    OPERATION = auto()
-    NOTHING = auto()
-
-
-@attrs.frozen
-class Report:
-    """The report that an outcome event was made from."""
-
-    names: Names
-    job_id: str
-    start_key: str
-
-
-#: The id of a job that runs again after its end was claimed, and how often it has begun to run.
-Stray = tuple[str, int]
-
-
-class SomeBuild(Protocol):
-    job: Job
-    start_key: str
-    status: JobStatus
-    is_forgotten: bool
-    is_rebuild: bool
-    is_stray: bool
-    was_stray: bool
-    runs: int
-
-    @property
-    def is_running(self) -> bool: ...
-
-
-class SomeWorker(Protocol):
-    def now(self) -> datetime: ...
 
 
 class Watch:
@@ -120,7 +90,7 @@ class Watch:
         """The operation is open, and at this start."""
         operation = self.operation(start_key.rpartition("-")[0])
         is_open = operation is not None and operation.state is OperationState.OPEN
-        return operation is not None and is_open and _start_key(operation) == start_key
+        return operation is not None and is_open and start_key_of(operation) == start_key
 
     def is_unclaimed(self, start_key: str) -> bool:
         """The operation is open, at this start, and its end is not claimed."""
@@ -179,7 +149,7 @@ class Watch:
             run
             for run in self.runs()
             if run.status is RunStatus.RUNNING
-            and _start_key(run) == start_key
+            and start_key_of(run) == start_key
             and self._is_held(run, self._sender.get())
         ]
         self._claim_that(bool(mine), "a start was sent by a process that lost its lease")
@@ -197,16 +167,16 @@ class Watch:
                 assert old is None or isinstance(old, RunRecord)
                 self._run_written(old, record, worker, is_with_others=former)
                 self._look_at_line(old, record, line)
-                lines.append(_in_words(record))
+                lines.append(in_words(record))
             if isinstance(record, OperationRecord):
                 assert old is None or isinstance(old, OperationRecord)
                 self._operation_written(old, record)
                 self._look_at_report(old, record, worker)
-                lines.append(_in_words(record))
+                lines.append(in_words(record))
             if isinstance(record, TenantRecord):
                 assert old is None or isinstance(old, TenantRecord)
                 self._tenant_written(old, record, line)
-                lines.append(_in_words(record))
+                lines.append(in_words(record))
         return lines
 
     def look(self) -> None:
@@ -257,7 +227,7 @@ class Watch:
         is_woken = is_woken and old is not None and new == attrs.evolve(old, due_at=new.due_at)
         if is_noted or is_woken:
             return
-        if old is not None and new.waits == old.waits + 1 and _is_only_put_off(old, new):
+        if old is not None and new.waits == old.waits + 1 and is_only_put_off(old, new):
             # The sweep postponed what it couldn't claim: no process may hold the lease.
             self._look_at_take_over(old)
             return
@@ -296,11 +266,11 @@ class Watch:
         if run.status is RunStatus.DUPLICATE:
             theirs = (operation, self.operation(run.outcome_of))
             self._claim_that(
-                any(map(_is_secured, theirs)), "a duplicate of an operation that isn't secured"
+                any(map(is_secured, theirs)), "a duplicate of an operation that isn't secured"
             )
         elif run.event_type in OPENS:
             follows = any(key != run.key and key.startswith(run_key("")) for key in former)
-            secured = _is_secured(operation) or follows
+            secured = is_secured(operation) or follows
             self._claim_that(
                 secured,
                 f"{run.event_type} succeeded, and its operation has neither a job nor an end",
@@ -382,7 +352,7 @@ class Watch:
         )
 
     def _operation_written(self, old: OperationRecord | None, new: OperationRecord) -> None:
-        start_key = _start_key(new)
+        start_key = start_key_of(new)
         if new.job is not None:
             made = [one for one in self._builds if one.job.id == new.job.id]
             is_its_own = bool(made) and made[0].start_key == start_key
@@ -427,7 +397,7 @@ class Watch:
             return
         if before is not None and before.posting_until == begun:
             return
-        start_key, is_refusal = _start_key(new), new.state is OperationState.GIVEN_BACK
+        start_key, is_refusal = start_key_of(new), new.state is OperationState.GIVEN_BACK
         _refusal.set(new.operation_id if is_refusal else None)
         has_ended = is_refusal or new.state is OperationState.OVER
         self._claim_that(has_ended, f"{start_key} is reported while it is in progress")
@@ -510,45 +480,3 @@ class Watch:
     def _claim_that(self, holds: bool, otherwise: str) -> None:
         if not holds:
             self.broken.append(otherwise)
-
-
-def _is_only_put_off(old: RunRecord, new: RunRecord) -> bool:
-    """The run is due later, with a reason, and is otherwise unchanged."""
-    is_later = new.due_at is not None and old.due_at is not None and new.due_at > old.due_at
-    return is_later and new == attrs.evolve(old, due_at=new.due_at, waits=new.waits, note=new.note)
-
-
-def _is_secured(operation: OperationRecord | None) -> bool:
-    return operation is not None and (
-        operation.job is not None or operation.state is OperationState.OVER
-    )
-
-
-def _start_key(of: RunRecord | OperationRecord) -> str:
-    return f"{of.operation_id}-{of.start_number}"
-
-
-def _in_words(record: RunRecord | OperationRecord | TenantRecord) -> str:
-    match record:
-        case RunRecord():
-            job = f", job {record.job.id}" if record.job else ""
-            possible = (
-                f", possible {record.possible_until:%H:%M:%S}" if record.possible_until else ""
-            )
-            why = (
-                f" ({record.error.message})"
-                if record.error
-                else f" ({record.note})"
-                if record.note
-                else ""
-            )
-            at = f"{record.event_type} {record.event_id} attempt {record.attempt}"
-            return f"run {at}: {record.status}{job}{possible}{why}"
-        case OperationRecord():
-            job = f", job {record.job.id}" if record.job else ""
-            outcome = f", outcome {record.outcome[:4]}" if record.outcome else ""
-            at = f"{record.kind} {record.operation_id[:4]}-{record.start_number}"
-            return f"operation {at}: {record.state}{job}{outcome}"
-        case TenantRecord():
-            held = f", held by {record.operation_id[:4]}" if record.operation_id else ""
-            return f"tenant {record.tenant_id}: {record.state}{held}"

@@ -35,11 +35,11 @@ from orchestrator.core.jobs.job_description import JobStatus
 from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.embedded import open_embedded_aws
 from orchestrator.testing import ManualClock
+from tests.integration.ledger_facts import Names
 from tests.integration.ledger_scene import Edge, Scene
-from tests.integration.ledger_watch import Names
+from tests.integration.ledger_worker import ORDER
 from tests.integration.ledger_world import (
     CATALOGS,
-    ORDER,
     TIERS,
     Fate,
     Part,

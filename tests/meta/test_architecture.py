@@ -97,3 +97,10 @@ def test_settings_are_read_from_the_environment_in_one_place() -> None:
         if re.search(r"\bos\.(environ|getenv)\b(?!`)", path.read_text())
     }
     assert readers == {"settings/loader.py", "adapters/tracing.py", "adapters/prometheus.py"}
+
+
+def test_no_test_module_is_too_long_to_read() -> None:
+    """A module of the tests has at most 500 lines: beyond that it has more than one topic."""
+    lines = {path: len(path.read_text().splitlines()) for path in (ROOT / "tests").rglob("*.py")}
+    assert lines
+    assert {path: count for path, count in lines.items() if count > 500} == {}
