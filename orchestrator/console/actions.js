@@ -1,5 +1,5 @@
-// What an operator can do to one run or one tenant: replay, cancel. Each loads the run or the tenant
-// again, says what will happen, and asks first.
+// What an operator can do to one run or one tenant: replay, cancel. Each loads the run or the
+// tenant again, says what will happen, and asks first.
 
 import { api, now } from "./api.js";
 import { ask, consequences } from "./dialogs.js";

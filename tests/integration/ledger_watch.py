@@ -283,12 +283,15 @@ class Watch:
             self._claim_that(ended.state is OperationState.OVER, "an outcome got lost")
         report = self.reports.get(run.run_id)
         if report is not None and report.names in (Names.JOB, Names.START):
-            # A report of a job that was built again since doesn't count.
-            is_newest = self.newest(report.start_key).job.id == report.job_id
-            must_count = self.is_open(report.start_key) and (
-                is_newest or report.names is Names.START
-            )
             operation_of_report = self.operation(report.start_key.rpartition("-")[0])
+            recorded = operation_of_report.job if operation_of_report else None
+            # A report of a job that was built again since doesn't count, also once the builder has
+            # discarded the newer job.
+            is_newest = self.newest(report.start_key).job.id == report.job_id
+            is_its_job = is_newest and (recorded is None or recorded.id == report.job_id)
+            must_count = self.is_open(report.start_key) and (
+                is_its_job or report.names is Names.START
+            )
             is_counted = (
                 operation_of_report is not None and operation_of_report.told_by == run.run_id
             )
