@@ -27,8 +27,9 @@ from orchestrator.settings import (
     Tiers,
 )
 from orchestrator.testing import provisioning_event
-from tests.integration.quiet_commands import SECRET, run
+from tests.integration.commands import run
 
+SECRET = "s3cr3t"
 BUS = "saas-bus"
 
 
@@ -211,8 +212,9 @@ async def test_a_good_setup_has_a_json_form(watched: Watched, real: Settings) ->
 async def test_the_command_reports_what_fails(watched: Watched) -> None:
     """A missing bus exits 1, and the other findings and the policy are reported all the same."""
     named = {"TIER_DETAILS_TABLE": "plans", "EVENT_BUS_NAME": "nowhere"}
-    code, out, err = await run("check", environment={**watched.environment, **named})
-    assert (code, err) == (1, "")
+    ended = await run("check", **watched.environment, **named)
+    assert (ended.code, ended.err) == (1, "")
+    out = ended.out
     assert "FAIL events.bus" in out
     assert "nowhere" in out
     assert re.search(r"^ok +tiers .*plans", out, re.MULTILINE)

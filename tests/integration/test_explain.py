@@ -18,8 +18,9 @@ from orchestrator.settings import Log, Tiers
 from orchestrator.testing import provisioning_event
 from tests.acceptance.stories import open_ledger_table, over_dynamodb
 from tests.conftest import TIERS
-from tests.integration.quiet_commands import SECRET, run
+from tests.integration.commands import run
 
+SECRET = "s3cr3t"
 OVERRIDE = {"secret": f"{SECRET}-1", "CLIENT_SECRET": f"{SECRET}-2", "REPLICAS": 3}
 
 
@@ -227,9 +228,9 @@ STATIC = {
 async def test_the_command_predicts_a_failure(codebuild: CodeBuildStandIn) -> None:
     """An unknown tier exits 1 with the whole explanation as JSON, and starts nothing."""
     event = text(provisioning_event(tier="GOLD"))
-    code, out, err = await run("explain", "--json", stdin=event, environment=STATIC)
-    assert (code, err) == (1, "")
-    shown = json.loads(out)
+    ended = await run("explain", "--json", stdin=event.decode(), **STATIC)
+    assert (ended.code, ended.err) == (1, "")
+    shown = json.loads(ended.out)
     assert (shown["tier"], shown["tenantId"]) == ("GOLD", "tenant-1")
     assert "GOLD" in shown["trouble"]
     assert codebuild.calls == []

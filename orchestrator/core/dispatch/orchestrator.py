@@ -328,11 +328,9 @@ class Orchestrator:
         """Act on the job of a state change; the end of its operation, if it is over."""
         notifications = self.services.notifications
         state_change = notifications.read_state_change(event.body)
-        return (
-            await act_on(self.watcher, notifications, state_change, event.source)
-            if state_change
-            else None
-        )
+        if state_change is None:
+            return None
+        return await act_on(self.watcher, notifications, state_change, event.source)
 
     async def _handle_change(self, event: Event[Body]) -> Handled:
         """Handle another event of a builder's cloud: a user's handler, if there is one, gets it,

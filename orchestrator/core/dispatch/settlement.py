@@ -83,9 +83,8 @@ def settlement_of(
             common, status=RunStatus.FAILED, ends_without_job=ends_without_job, report=report
         )
         return failed, sender_error
-    return _retry(
-        common, doubling_pause_s(TemporaryError.first_pause_s, lease.run.bugs)
-    ), sender_error
+    pause_s = doubling_pause_s(TemporaryError.first_pause_s, lease.run.bugs)
+    return _retry(common, pause_s), sender_error
 
 
 def _done(

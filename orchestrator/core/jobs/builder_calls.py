@@ -118,12 +118,8 @@ async def describe_jobs(
         try:
             unchecked = dict(await builder.describe_jobs(job_ids=job_ids))
         except SomeNotDescribed as some:
-            unchecked, failed, hidden, trouble = (
-                dict(some.reports),
-                some.failed,
-                some.hidden,
-                str(some),
-            )
+            unchecked, trouble = dict(some.reports), str(some)
+            failed, hidden = some.failed, some.hidden
     reports = dict[str, JobDescription]()
     for job_id in job_ids:
         if job_id not in unchecked:
