@@ -41,6 +41,8 @@ _KEY = "testing"
 _DIRECT = AioConfig(proxies={})
 #: Beyond what any of the services accepts (DynamoDB developer guide, quotas: 16 MB).
 _MAX_BODY = 2**25
+#: In seconds. aiohttp takes 0 for no limit: closing would wait for a long poll of SQS.
+_CLOSE_S = 0.05
 
 
 def _sample_tier(tier: str, job_attribute: str) -> Mapping[str, object]:
@@ -199,7 +201,7 @@ async def _open_moto() -> AsyncIterator[str]:
     # Not ThreadedMotoServer: it has a thread and a connection for each request.
     app = web.Application(client_max_size=_MAX_BODY)
     app.router.add_route("*", "/{path:.*}", _Moto().handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
     await runner.setup()
     try:
         await web.TCPSite(runner, HOST, 0).start()

@@ -4,6 +4,7 @@ output."""
 import asyncio
 import importlib
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
@@ -98,6 +99,22 @@ async def test_closing_closes_both_servers() -> None:
         for url in aws.endpoint_url, aws.codebuild.url:
             with pytest.raises(aiohttp.ClientConnectorError):
                 await session.get(url)
+
+
+async def test_closing_ends_a_long_poll() -> None:
+    """The embedded AWS doesn't wait for a message that a client waits for."""
+    async with AsyncExitStack() as clients:
+        async with asyncio.timeout(10), open_embedded_aws() as aws:
+            session = aws_session()
+            sqs = await clients.enter_async_context(
+                session.client("sqs", endpoint_url=aws.endpoint_url)
+            )
+            url = (await sqs.create_queue(QueueName="events"))["QueueUrl"]
+            before = set(threading.enumerate())
+            poll = asyncio.ensure_future(sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20))
+            while not any(one.name == "moto" for one in set(threading.enumerate()) - before):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        poll.cancel()
 
 
 async def test_conditional_writes_have_one_winner(
