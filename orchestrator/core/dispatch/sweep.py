@@ -309,12 +309,16 @@ class _Sweep:
         """Take room in the lane; False if there is none, such as while a builder hangs."""
         if not lane.room.locked():
             return await lane.room.acquire()
+        clock, taking = self.sweeper.transactions.clock, asyncio.ensure_future(lane.room.acquire())
         try:
-            return await finish_within(
-                self.sweeper.transactions.clock, _PATIENCE_S, lane.room.acquire()
-            )
+            return await finish_within(clock, _PATIENCE_S, taking)
         except TimeoutError:
             return False
+        except asyncio.CancelledError:
+            # Room that was taken in the same moment would never be given back.
+            if taking.done() and not taking.cancelled():
+                lane.room.release()
+            raise
 
     async def _deal_with(self, lane: Lane, wave: Sequence[str], pace: Pace) -> None:
         clock = self.sweeper.transactions.clock

@@ -333,6 +333,33 @@ async def test_a_builder_that_hangs_is_queried_again_after_its_wave(desk: Desk) 
         await again
 
 
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_sweep_that_ends_while_it_gets_room_gives_it_back(desk: Desk, steps: int) -> None:
+    """However many steps of the event loop lie between a wave's end and the sweep's: the next sweep
+    has the whole lane."""
+    await due_jobs(desk, IN_MEMORY=60)
+    hands = Hands(desk)
+    is_answered = asyncio.Event()
+
+    async def look(operation_ids: Sequence[str]) -> TemporaryError | None:
+        await is_answered.wait()
+        return await hands.look(operation_ids)
+
+    hands.sweeper.look = look
+    sweeping = asyncio.ensure_future(hands.sweep())
+    await let_others_work()
+    is_answered.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    sweeping.cancel()
+    await asyncio.wait([sweeping])
+    hands.attended.clear()
+    again = asyncio.ensure_future(hands.sweep())
+    await let_others_work()
+    assert again.done()
+    assert len(hands.attended) == 60
+
+
 @attrs.define
 class Dice:
     """They fall as the test says, and then on the first."""
