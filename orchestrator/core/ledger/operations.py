@@ -21,7 +21,7 @@ from orchestrator.core.ledger.guards import (
     may_replace,
 )
 from orchestrator.core.ledger.record_parts import Job, OperationState, Report
-from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord
+from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord, SecretsRecord
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import own_operation, tie_to
 
@@ -90,7 +90,14 @@ def replace(
     )
     tied, *others = tie_to(snapshot, built_again, job, timings)
     due = evolve(tied, due_at=snapshot.now)
-    return Decision((due, *others), due)
+    return Decision((due, *others, *_secrets_of_newer(snapshot, operation)), due)
+
+
+def _secrets_of_newer(snapshot: Snapshot, operation: OperationRecord) -> Sequence[SecretsRecord]:
+    """The start's secrets, noted anew: the newer job may take as long as the first, and no check
+    queries it once a replay's job has replaced it. A job of a tenant can't be replaced so."""
+    kept = snapshot.secrets(operation.start_key) if operation.kind is None else None
+    return () if kept is None else (evolve(kept, noted_at=snapshot.now),)
 
 
 def begin_look(

@@ -10,6 +10,7 @@ from orchestrator.core.errors import TakenOver
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.guards import is_needed
+from orchestrator.core.ledger.operations import replace
 from orchestrator.core.ledger.record_parts import OperationState, Report
 from orchestrator.core.ledger.records import (
     OperationRecord,
@@ -306,5 +307,27 @@ async def test_a_job_that_a_replay_has_overtaken_keeps_its_secrets_for_a_while(
     again = await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)
     assert again.start_key != attempt.start_key
     await desk.finish(again, desk.job("b-2"))
+    desk.turn(after_s)
+    assert (await begin(desk, attempt.start_key) is None) is needed
+
+
+@pytest.mark.parametrize(
+    ("after_s", "needed"), [(TIMINGS.deadline_s - 1, True), (TIMINGS.deadline_s, False)]
+)
+async def test_a_job_that_was_built_again_keeps_its_secrets_as_long_as_the_first(
+    desk: Desk, after_s: float, needed: bool
+) -> None:
+    """The time counts from when the newer job was recorded."""
+    attempt = await desk.claimed(ORDER, "a")
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
+    former, newer = desk.job("b-1"), desk.job("b-2")
+    await desk.finish(attempt, former)
+    desk.turn(500)
+    operation = attempt.run.operation_id
+    await desk.transactions.run(
+        lambda snapshot: replace(snapshot, operation, 1, former, newer, desk.timings)
+    )
+    again = await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)
+    await desk.finish(again, desk.job("b-3"))
     desk.turn(after_s)
     assert (await begin(desk, attempt.start_key) is None) is needed
