@@ -132,6 +132,8 @@ class AttemptRunner:
             payload = self._structured(event, registration.payload)
         except OrchestratorError as error:
             return False, error
+        except asyncio.CancelledError:
+            return False, HandedBack()
         if event.type in ENDS and lease.run.outcome_of is None:
             run.note("It names no tenant, and no job of this service.")
             return True, None
@@ -199,6 +201,8 @@ class AttemptRunner:
             return error
         try:
             await report_refusal(event, run)
+        except asyncio.CancelledError:
+            return HandedBack()
         except TemporaryError as unknown:
             if isinstance(error, PermanentError):
                 return unknown

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import attrs
 import pytest
 
 from orchestrator import Event, HandlerFailed, Job, PermanentError, Run, TemporaryError
@@ -18,6 +19,7 @@ from tests.unit.core.dispatch.lost_answers import (
     URL,
     Act,
     Forgetful,
+    Scene,
     complete,
     first_starts,
     opened,
@@ -103,27 +105,61 @@ async def test_a_bug_is_counted_while_none_is_uncertain(clock: ManualClock) -> N
         assert run.due_at == clock.now() + timedelta(seconds=5)
 
 
-async def test_a_cancelled_lookup_hands_the_run_back(clock: ManualClock) -> None:
-    """It is due at once, rather than at its lease's end."""
-    asked = asyncio.Event()
+@attrs.define
+class Hanging(Forgetful):
+    """Its look-up hangs unless it fails, as its tier catalog does."""
 
-    class Hangs(Forgetful):
-        async def find_job(
-            self, *, start_key: str, job_identifier: str, started_after: datetime
-        ) -> Job | None:
-            asked.set()
-            await asyncio.Event().wait()
-            return None
+    asked: asyncio.Event = attrs.field(factory=asyncio.Event)
 
-    handler = first_starts(refuse)
-    async with opened(clock, builder=Hangs("CODE_BUILD"), TENANT_PROVISIONING=handler) as scene:
+    async def find_job(
+        self, *, start_key: str, job_identifier: str, started_after: datetime
+    ) -> Job | None:
+        await self._hang()
+        return None
+
+    async def find_tier(self, tier: str) -> Tier | None:
+        await self._hang()
+        return None
+
+    async def _hang(self) -> None:
+        if self.look_error is not None:
+            raise self.look_error
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+async def assert_handed_back(scene: Scene, asked: asyncio.Event) -> None:
+    """The run is due at once if it is cancelled while it asks, rather than at its lease's end."""
+    task = asyncio.create_task(scene.send())
+    await asked.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert scene.run().status == "retry"
+
+
+@pytest.mark.parametrize(
+    ("error", "max_attempts"), [(TemporaryError("answer lost"), 3), (ValueError("a bug"), 1)]
+)
+async def test_a_cancelled_lookup_hands_the_run_back(
+    clock: ManualClock, error: Exception, max_attempts: int
+) -> None:
+    """The one before an operation ends without a job, and the one after the last attempt."""
+    down = TemporaryError("no builder")
+    hanging, handler = Hanging("CODE_BUILD", error=error, look_error=down), first_starts(refuse)
+    async with opened(
+        clock, builder=hanging, max_attempts=max_attempts, TENANT_PROVISIONING=handler
+    ) as scene:
         await scene.send()
-        task = asyncio.create_task(scene.send())
-        await asked.wait()
-        task.cancel()
-        await asyncio.wait({task})
-        assert task.cancelled()
-        assert scene.run().status == "retry"
+        hanging.look_error = None
+        await assert_handed_back(scene, hanging.asked)
+
+
+async def test_a_cancelled_refusal_hands_the_run_back(clock: ManualClock) -> None:
+    """While the webhook of its report is looked up."""
+    hanging = Hanging("CODE_BUILD")
+    async with opened(clock, tiers=hanging, url=None, TENANT_PROVISIONING=refuse) as scene:
+        await assert_handed_back(scene, hanging.asked)
 
 
 async def test_no_builder_is_queried_if_no_start_is_possible(clock: ManualClock) -> None:
