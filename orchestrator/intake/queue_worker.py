@@ -229,6 +229,8 @@ class QueueWorker:
                 await self._unless_draining(self._clock.sleep(pause_s))
                 continue
             pause_s = _FIRST_PAUSE_S
+            if self._draining.is_set():
+                return  # `drain` may have ended: messages received at this moment reappear
             self._measure_lag(messages)
             for message in messages:
                 await self._slots.acquire()
@@ -321,6 +323,11 @@ class QueueWorker:
                         "visibility timeout not extended",
                         message_id=message.id,
                         reason=str(error),
+                    )
+                except Exception as bug:
+                    # Such as of a user's inbox: it must not end the extensions.
+                    log.error(
+                        "visibility timeout not extended", message_id=message.id, exc_info=bug
                     )
 
         heartbeat = asyncio.create_task(keep())

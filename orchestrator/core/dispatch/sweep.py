@@ -210,9 +210,12 @@ class _Sweep:
         return evolve(self.swept(), joined=True)
 
     def swept(self) -> SweepResult:
-        """Raises TemporaryError if ledger or builder couldn't be reached in time."""
+        """Raises TemporaryError if ledger or builder couldn't be reached in time, or the sweep was
+        cancelled or broke down."""
         if self.trouble is not None and not self.lacks_time:
             raise self.trouble
+        if not self.has_handled_all and not self.lacks_time:
+            raise TemporaryError("The sweep broke off before all due items were handled.")
         return SweepResult(self.begun, timed_out=self.lacks_time)
 
     async def _find(self) -> None:

@@ -192,6 +192,9 @@ async def keep_renewed(
                 return
             except OrchestratorError as error:
                 log.warning("lease not renewed", reason=str(error))
+            except Exception as bug:
+                # Such as of a user's ledger: it must not end the renewals.
+                log.error("lease not renewed", exc_info=bug)
             is_renewing = False
 
     task = asyncio.create_task(keep())

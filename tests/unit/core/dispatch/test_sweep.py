@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import attrs
 import pytest
@@ -13,6 +14,7 @@ from orchestrator.core.errors import TemporaryError
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.ledger import UnreadableItems
+from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import OperationRecord, Record, operation_key
 from tests.desk import ORDER, Desk, DeskLedger, let_others_work, pass_time, raising, run_id
@@ -203,6 +205,31 @@ async def test_a_sweep_that_joins_gets_the_failure(desk: Desk) -> None:
     errors = await asyncio.gather(hands.sweep(), hands.sweep(), return_exceptions=True)
     assert [str(one) for one in errors] == ["no ledger"] * 2
     assert down.asked == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_sweep_that_joins_is_told_that_the_other_broke_off(desk: Desk, fails: bool) -> None:
+    """It was cancelled, or failed by a bug: what was due is not handled."""
+    found = asyncio.Event()
+
+    class Ledger(DeskLedger):
+        async def find_due(self, **asked: Any) -> Page[str]:
+            await found.wait()
+            raise RuntimeError("a bug")
+
+    hands = Hands(desk)
+    hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=Ledger())
+    sweeping = asyncio.ensure_future(hands.sweep())
+    joining = asyncio.ensure_future(hands.sweep())
+    await let_others_work()
+    if fails:
+        found.set()
+    else:
+        sweeping.cancel()
+    await asyncio.wait([sweeping])
+    with pytest.raises(TemporaryError, match="broke off"):
+        await joining
+    assert sweeping.cancelled() or isinstance(sweeping.exception(), RuntimeError)
 
 
 async def test_a_slow_run_does_not_delay_a_later_sweep(desk: Desk) -> None:

@@ -166,12 +166,13 @@ async def test_a_lease_is_renewed_as_long_as_the_work_lasts(desk: Desk) -> None:
     assert (await desk.run(ORDER, "a")).lease_until == desk.later(40)
 
 
-async def test_a_renewal_that_fails_is_tried_again(desk: Desk) -> None:
+@pytest.mark.parametrize("failure", [TemporaryError("no ledger"), ConnectionResetError()])
+async def test_a_renewal_that_fails_is_tried_again(desk: Desk, failure: Exception) -> None:
     """The attempt holds its lease until that expires."""
     attempt = await desk.claimed(ORDER, "a")
     with capture_logs() as logs:
         async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
-            desk.ledger.failures = [TemporaryError("no ledger")]
+            desk.ledger.failures = [failure]
             for _ in range(2):
                 await let_others_work()
                 desk.turn(20)
