@@ -88,10 +88,13 @@ class AttemptRunner:
         async with keep_renewed(
             run.renew, services.clock, lease_s=services.transactions.timings.lease_s
         ):
-            reached, error = await self._run_handler(event, lease, run, opens)
-            if opens is not None and is_final(error, lease, self._max_attempts):
-                error = await self._make_certain(lease, run, error)
-                error = await self._refuse(event, lease, run, error)
+            try:
+                reached, error = await self._run_handler(event, lease, run, opens)
+                if opens is not None and is_final(error, lease, self._max_attempts):
+                    error = await self._make_certain(lease, run, error)
+                    error = await self._refuse(event, lease, run, error)
+            except asyncio.CancelledError:
+                reached, error = False, HandedBack()
         # An own outcome ends its operation even if it doesn't match the handler's model.
         is_certain = reached or event.ends_start is not None
         ending = ENDS.get(event.type) if is_certain else None
@@ -132,8 +135,6 @@ class AttemptRunner:
             payload = self._structured(event, registration.payload)
         except OrchestratorError as error:
             return False, error
-        except asyncio.CancelledError:
-            return False, HandedBack()
         if event.type in ENDS and lease.run.outcome_of is None:
             run.note("It names no tenant, and no job of this service.")
             return True, None
@@ -187,8 +188,6 @@ class AttemptRunner:
         except OrchestratorError as uncertain:
             # A bug is counted all the same: attempts come to an end, and checks continue.
             return uncertain if error is None or isinstance(error, PermanentError) else error
-        except asyncio.CancelledError:
-            return HandedBack()
         if found is not None:
             run.found(found)
         return error
@@ -201,8 +200,6 @@ class AttemptRunner:
             return error
         try:
             await report_refusal(event, run)
-        except asyncio.CancelledError:
-            return HandedBack()
         except TemporaryError as unknown:
             if isinstance(error, PermanentError):
                 return unknown
